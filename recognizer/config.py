@@ -1,0 +1,219 @@
+"""The settings: defaults here, `recognizer.toml` over them, `RECOGNIZER_*` over that, the command line over all.
+
+Frozen and range-checked; a setting that is unknown or impossible raises `ConfigError` with a sentence
+that names it. Units stand in the names. `config/recognizer.toml` documents every one of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from recognizer.errors import ConfigError
+
+ENV_PREFIX = "RECOGNIZER_"
+CONFIG_ENV = "RECOGNIZER_CONFIG"
+"""Names the TOML file; not itself a setting."""
+
+
+def available_cores() -> int:
+    """The cores this process may use (its CPU affinity), at least 1."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def default_data_dir() -> Path:
+    """Where people and their faces are kept: /var/lib for root, the user's own data folder otherwise."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        return Path("/var/lib/recognizer")
+    return Path(platformdirs.user_data_path("recognizer", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """All settings of the service; build it with `load()`, which turns mistakes into `ConfigError`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True
+    )
+
+    # where it listens
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    workers: int = Field(default_factory=lambda: min(8, available_cores()), ge=1, le=64)
+    threads: int = Field(4, ge=1, le=64)
+
+    # where it keeps things
+    data_dir: Path = Field(default_factory=default_data_dir)
+    database_url: SecretStr | None = None
+    pool_min: int = Field(4, ge=0, le=100)
+    pool_max: int = Field(4, ge=1, le=100)
+    pool_timeout_seconds: float = Field(5.0, gt=0, le=60)
+    connect_timeout_seconds: float = Field(3.0, ge=1, le=60)
+    statement_timeout_seconds: float = Field(10.0, gt=0, le=600)
+
+    # how faces are found and compared
+    engine: Literal["onnx", "face_recognition"] = "onnx"
+    upsample: int = Field(1, ge=0, le=2)
+    min_face_pixels: int = Field(40, ge=20, le=1000)
+    working_pixels: int = Field(4_000_000, ge=250_000, le=64_000_000)
+    threshold: float = Field(0.6, gt=0, lt=2)
+
+    # what a request may ask for
+    max_image_bytes: int = Field(20 * 2**20, ge=2**10, le=2**30)
+    max_image_pixels: int = Field(64_000_000, ge=10_000, le=500_000_000)
+    max_request_bytes: int = Field(64 * 2**20, ge=2**10, le=2**31)
+    max_images_per_enrolment: int = Field(20, ge=1, le=1000)
+    queue_timeout_seconds: float = Field(5.0, gt=0, le=300)
+    request_timeout_seconds: float = Field(30.0, gt=0, le=600)
+
+    # how it starts, stops and speaks
+    start_timeout_seconds: float = Field(60.0, ge=1, le=3600)
+    stop_timeout_seconds: float = Field(30.0, ge=1, le=600)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # load() passes the TOML file's content as init_settings
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("must begin with postgresql://")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.pool_min > self.pool_max:
+            raise ValueError(f"pool_min ({self.pool_min}) is larger than pool_max ({self.pool_max})")
+        if self.max_image_bytes > self.max_request_bytes:
+            raise ValueError("max_image_bytes is larger than max_request_bytes")
+        return self
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only programs on this machine can reach the service."""
+        return is_loopback(self.host)
+
+    def masked(self) -> dict[str, Any]:
+        """All settings in JSON types, secrets as asterisks; fit for a log."""
+        return self.model_dump(mode="json")
+
+    def as_environment(self) -> dict[str, str]:
+        """The settings as `RECOGNIZER_*` variables, so that a child process sees exactly the same ones."""
+        environment = {}
+        for name, value in self:
+            if value is None:
+                continue
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            environment[ENV_PREFIX + name.upper()] = str(plain)
+        return environment
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` (a name or an address, IPv6 with or without brackets) is this machine alone."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def checkout_config() -> Path | None:
+    """`config/recognizer.toml` of the checkout this package is run from, if it is run from one."""
+    path = Path(__file__).resolve().parent.parent / "config" / "recognizer.toml"
+    return path if path.is_file() else None
+
+
+def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        overrides: settings from the command line; None values are left out.
+        config_file: the TOML file; default: `$RECOGNIZER_CONFIG`, else the checkout's own.
+
+    Raises:
+        ConfigError: a setting is unknown or impossible, or the file cannot be read.
+    """
+    path = config_file or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else checkout_config())
+    from_file = _read_toml(path) if path else {}
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    _refuse_unknown(from_file, f"in {path}")
+    _refuse_unknown(_environment_names(), "in the environment, with the prefix RECOGNIZER_")
+    try:
+        settings = Settings(**from_file)
+        if given:
+            settings = Settings.model_validate({**dict(settings), **given})
+    except ValidationError as error:
+        raise ConfigError(_sentence(error)) from error
+    return settings
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"The settings file {path} cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The settings file {path} is not valid TOML: {error}.") from error
+
+
+def _environment_names() -> list[str]:
+    names = (name.upper() for name in os.environ)
+    return [
+        name.removeprefix(ENV_PREFIX).lower()
+        for name in names
+        if name.startswith(ENV_PREFIX) and name != CONFIG_ENV
+    ]
+
+
+def _refuse_unknown(names: Mapping[str, Any] | list[str], where: str) -> None:
+    import difflib
+
+    for name in names:
+        if name not in Settings.model_fields:
+            close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+            hint = (
+                f"; did you mean `{close[0]}`?" if close else "; config/recognizer.toml lists all settings."
+            )
+            raise ConfigError(f"Unknown setting `{name}` {where}{hint}")
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake as a sentence, without the rejected value of a secret."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    reason = first["msg"].removeprefix("Value error, ")
+    if not name:
+        return f"Impossible settings: {reason}."
+    shown = "" if name == "database_url" else f" (it is {first['input']!r})"
+    return f"Impossible setting `{name}`: {reason}{shown}."
+
+
+if sys.version_info < (3, 11):  # pragma: no cover - pip refuses earlier; a copied checkout would not
+    raise SystemExit("The recognizer needs Python 3.11 or newer.")

@@ -1,0 +1,185 @@
+"""Everything that can go wrong in the domain: one class, one `code` word each.
+
+No HTTP here: each API dialect maps these classes to its own status codes (`api/problems.py`).
+The message of an error is one sentence that says what to do next; it is shown to the caller,
+so it never holds a secret, a path of this machine or a class name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class RecognizerError(Exception):
+    """Base of all domain errors. `code` is stable: clients, logs and metrics rely on it."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+class InvalidRequest(RecognizerError):
+    """The request cannot be understood: a missing, unknown or impossible option."""
+
+    code = "invalid_request"
+
+
+class ImageMissing(InvalidRequest):
+    """There is no image in the request, or it is empty."""
+
+    code = "image_missing"
+
+
+# -- what can be wrong with an image or with the faces in it --
+
+
+class Unusable(RecognizerError):
+    """An image or a face that cannot be used; an enrolment refuses just that photo."""
+
+
+class ImageCorrupt(Unusable):
+    """The bytes begin like an image and cannot be decoded to the end."""
+
+    code = "image_corrupt"
+
+
+class ImageUnsupported(Unusable):
+    """The bytes are no image of an allowed format."""
+
+    code = "image_unsupported"
+
+
+class ImageTooLarge(Unusable):
+    """More bytes or pixels than the settings allow; found before decoding."""
+
+    code = "image_too_large"
+
+
+class NoFace(Unusable):
+    """The photo to enrol shows no face."""
+
+    code = "no_face"
+
+
+class MultipleFaces(Unusable):
+    """The photo to enrol shows several faces and `face=largest` was not given."""
+
+    code = "multiple_faces"
+
+
+class FaceTooSmall(Unusable):
+    """The face has too few pixels to be remembered."""
+
+    code = "face_too_small"
+
+
+class DuplicatePhoto(Unusable):
+    """This very photo is enrolled for this person already."""
+
+    code = "duplicate_photo"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why photo number `index` of an enrolment was refused."""
+
+    index: int
+    code: str
+    detail: str
+
+
+class EnrolmentRefused(RecognizerError):
+    """No photo of the enrolment could be used; `refused` says why, photo by photo."""
+
+    code = "enrolment_refused"
+
+    def __init__(self, refused: Sequence[Refusal]) -> None:
+        self.refused = tuple(refused)
+        super().__init__("No photo could be enrolled. " + " ".join(r.detail for r in self.refused[:3]))
+
+
+# -- what is not there, or in the way --
+
+
+class NotFound(RecognizerError):
+    """What the request names does not exist (any more)."""
+
+    code = "not_found"
+
+
+class PersonNotFound(NotFound):
+    code = "person_not_found"
+
+
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+
+
+class Conflict(RecognizerError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+
+
+# -- who is asking --
+
+
+class Unauthorized(RecognizerError):
+    """No valid API key came with the request."""
+
+    code = "unauthorized"
+
+
+class Forbidden(RecognizerError):
+    """The API key is valid but not for this."""
+
+    code = "forbidden"
+
+
+# -- try again later --
+
+
+class Unavailable(RecognizerError):
+    """The service cannot do it now; the same request may succeed after `retry_after_seconds`."""
+
+    retry_after_seconds: ClassVar[int] = 1
+
+
+class Busy(Unavailable):
+    """All slots stayed taken for as long as a request may wait."""
+
+    code = "busy"
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database does not answer, is not ready, or its connections are all in use."""
+
+    code = "database_unavailable"
+    retry_after_seconds = 2
+
+
+class DeadlineExceeded(RecognizerError):
+    """The request's deadline passed before its work was done."""
+
+    code = "deadline_exceeded"
+
+
+# -- what ends a start --
+
+
+class StartupError(RecognizerError):
+    """The service cannot start or go on; the message says what to change."""
+
+    code = "startup_failed"
+
+
+class ConfigError(StartupError):
+    """A setting is unknown or impossible; the message names it."""
+
+    code = "config_invalid"
+
+
+class ModelError(StartupError):
+    """A model file is missing or damaged."""
+
+    code = "model_invalid"

@@ -1,0 +1,125 @@
+"""The words everybody uses: faces, people and what was decided about them. Frozen, and free of libraries but numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+"""An upright image: (H, W, 3) uint8, RGB, C-contiguous."""
+
+Embedding = NDArray[np.float32]
+"""One face: (128,) float32, as dlib's ResNet gives it (not normalised); compared by L2 distance."""
+
+Decision = Literal["match", "ambiguous", "unknown", "low_quality"]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A face's rectangle in pixels of the upright image, as it was sent; right and bottom are exclusive.
+
+    It may reach beyond the image's edge where a face is cut off.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def width(self) -> int:
+        return self.right - self.left
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a face is as evidence: `score` from 0 (useless) to 1, `issues` in words from `vision/quality.py`."""
+
+    score: float
+    issues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face found in an image.
+
+    `detection_score` is the detector's own figure: 0 at its decision point, larger is surer.
+    `landmarks` are dlib's five points as (x, y) pixels of the upright image: the person's left eye, outer
+    and inner corner, the right eye, outer and inner corner, and the base of the nose.
+    """
+
+    box: Box
+    detection_score: float
+    quality: Quality
+    landmarks: tuple[tuple[int, int], ...]
+    embedding: Embedding = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What an engine found in one image: its upright size, its format and the faces, largest first."""
+
+    width: int
+    height: int
+    format: str
+    faces: tuple[Face, ...]
+    timings_ms: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A person near a probe: the L2 distance to the nearest of the person's faces, and which face that is."""
+
+    person_id: str
+    name: str
+    face_id: str
+    distance: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFace:
+    """A face in the gallery, without its embedding."""
+
+    id: str
+    box: Box
+    quality: Quality
+    model_id: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """A person in a collection; `faces` is how many faces are stored."""
+
+    id: str
+    collection: str
+    name: str
+    external_id: str | None
+    metadata: Mapping[str, Any]
+    faces: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewFace:
+    """A face to be stored: what was seen, by which model, in which photo (SHA-256 of its bytes)."""
+
+    index: int
+    box: Box
+    quality: Quality
+    embedding: Embedding = field(repr=False, compare=False)
+    model_id: str
+    photo_sha256: bytes
