@@ -1,4 +1,4 @@
-"""The settings: defaults here, `recognizer.toml` over them, `RECOGNIZER_*` over that, the command line over all.
+"""The settings: defaults here, over them `recognizer.toml`, `RECOGNIZER_*` and the command line, in that order.
 
 Frozen and range-checked; a setting that is unknown or impossible raises `ConfigError` with a sentence
 that names it. Units stand in the names. `config/recognizer.toml` documents every one of them.
@@ -6,9 +6,9 @@ that names it. Units stand in the names. `config/recognizer.toml` documents ever
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,9 +42,7 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """All settings of the service; build it with `load()`, which turns mistakes into `ConfigError`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", validate_default=True
-    )
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     # where it listens
     host: str = "127.0.0.1"
@@ -184,24 +182,18 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment_names() -> list[str]:
-    names = (name.upper() for name in os.environ)
-    return [
-        name.removeprefix(ENV_PREFIX).lower()
-        for name in names
-        if name.startswith(ENV_PREFIX) and name != CONFIG_ENV
-    ]
+    names = [name.upper() for name in os.environ if name.upper() != CONFIG_ENV]
+    return [name.removeprefix(ENV_PREFIX).lower() for name in names if name.startswith(ENV_PREFIX)]
 
 
 def _refuse_unknown(names: Mapping[str, Any] | list[str], where: str) -> None:
-    import difflib
-
     for name in names:
         if name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
             hint = (
                 f"; did you mean `{close[0]}`?" if close else "; config/recognizer.toml lists all settings."
             )
-            raise ConfigError(f"Unknown setting `{name}` {where}{hint}")
+            raise ConfigError(f"Unknown setting `{name}` {where}; {hint}")
 
 
 def _sentence(error: ValidationError) -> str:
@@ -213,7 +205,3 @@ def _sentence(error: ValidationError) -> str:
         return f"Impossible settings: {reason}."
     shown = "" if name == "database_url" else f" (it is {first['input']!r})"
     return f"Impossible setting `{name}`: {reason}{shown}."
-
-
-if sys.version_info < (3, 11):  # pragma: no cover - pip refuses earlier; a copied checkout would not
-    raise SystemExit("The recognizer needs Python 3.11 or newer.")

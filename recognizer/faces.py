@@ -1,4 +1,4 @@
-"""The words everybody uses: faces, people and what was decided about them. Frozen, and free of libraries but numpy."""
+"""The words everybody uses: faces, people and what was decided about them. Frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good a face is as evidence: `score` from 0 (useless) to 1, `issues` in words from `vision/quality.py`."""
+    """How good a face is as evidence: `score` from 0 (useless) to 1, `issues` in the words of `vision/quality`."""
 
     score: float
     issues: tuple[str, ...] = ()
