@@ -1,4 +1,4 @@
-"""The settings: defaults here, over them `recognizer.toml`, `RECOGNIZER_*` and the command line, in that order.
+"""The settings: defaults here, then `recognizer.toml`, `RECOGNIZER_*` and the command line over them.
 
 Frozen and range-checked; a setting that is unknown or impossible raises `ConfigError` with a sentence
 that names it. Units stand in the names. `config/recognizer.toml` documents every one of them.
@@ -16,9 +16,15 @@ from typing import Any, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from recognizer.errors import ConfigError
+from recognizer.logs import LogFormat
 
 ENV_PREFIX = "RECOGNIZER_"
 CONFIG_ENV = "RECOGNIZER_CONFIG"
@@ -40,7 +46,7 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """All settings of the service; build it with `load()`, which turns mistakes into `ConfigError`."""
+    """All settings of the service; `load()` builds it and turns mistakes into `ConfigError`."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
@@ -63,6 +69,7 @@ class Settings(BaseSettings):
     engine: Literal["onnx", "face_recognition"] = "onnx"
     upsample: int = Field(1, ge=0, le=2)
     min_face_pixels: int = Field(40, ge=20, le=1000)
+    enrol_min_face_pixels: int = Field(50, ge=20, le=1000)
     working_pixels: int = Field(4_000_000, ge=250_000, le=64_000_000)
     threshold: float = Field(0.6, gt=0, lt=2)
 
@@ -78,6 +85,8 @@ class Settings(BaseSettings):
     start_timeout_seconds: float = Field(60.0, ge=1, le=3600)
     stop_timeout_seconds: float = Field(30.0, ge=1, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: LogFormat = "json"
+    vitals_seconds: float = Field(60.0, ge=1, le=3600)
 
     @classmethod
     def settings_customise_sources(
@@ -88,7 +97,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings  # load() passes the TOML file's content as init_settings
+        return (init_settings,)  # load() merges the sources, so that the command line can win over the rest
 
     @field_validator("data_dir")
     @classmethod
@@ -164,12 +173,9 @@ def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = 
     _refuse_unknown(from_file, f"in {path}")
     _refuse_unknown(_environment_names(), "in the environment, with the prefix RECOGNIZER_")
     try:
-        settings = Settings(**from_file)
-        if given:
-            settings = Settings.model_validate({**dict(settings), **given})
+        return Settings(**{**from_file, **EnvSettingsSource(Settings)(), **given})
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
-    return settings
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -190,9 +196,7 @@ def _refuse_unknown(names: Mapping[str, Any] | list[str], where: str) -> None:
     for name in names:
         if name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = (
-                f"; did you mean `{close[0]}`?" if close else "; config/recognizer.toml lists all settings."
-            )
+            hint = f"; did you mean `{close[0]}`?" if close else "; config/recognizer.toml lists all settings."
             raise ConfigError(f"Unknown setting `{name}` {where}; {hint}")
 
 

@@ -21,7 +21,7 @@ Decision = Literal["match", "ambiguous", "unknown", "low_quality"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A face's rectangle in pixels of the upright image, as it was sent; right and bottom are exclusive.
+    """A face's rectangle in pixels of the upright image, as it was sent: the numbers that face_recognition gives.
 
     It may reach beyond the image's edge where a face is cut off.
     """
@@ -46,7 +46,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good a face is as evidence: `score` from 0 (useless) to 1, `issues` in the words of `vision/quality`."""
+    """How good a face is as evidence: `score` from 0 (useless) to 1, `issues` as vision names them."""
 
     score: float
     issues: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""HTTP translated to use cases and back: nothing is decided here."""

@@ -1,0 +1,99 @@
+"""Who may do what: every route states its scope where it is registered, and this checks it.
+
+Without any key the service is open in local mode only: it listens on loopback, the Host header is a
+loopback name (a web page cannot reach it through a name of its own) and no proxy forwarded the request.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Request, current_app, g, request
+
+from recognizer.config import is_loopback
+from recognizer.errors import Forbidden, Unauthorized
+from recognizer.gallery.keys import KeyRecord
+from recognizer.runtime import Runtime
+
+Scope = Literal["recognize", "enroll", "admin", "public"]
+"""What a key must allow for a route; `public` routes need no key."""
+
+FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+
+View = Callable[..., Any]
+
+
+def runtime() -> Runtime:
+    """The runtime of the app that handles this request."""
+    owner = current_app.extensions["recognizer"]
+    assert isinstance(owner, Runtime)
+    return owner
+
+
+def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope) -> None:
+    """Register a view together with the scope it needs; there is no other way to register one."""
+
+    @functools.wraps(view)
+    def guarded(**arguments: Any) -> Any:
+        if scope != "public":
+            g.key = _authorize(scope)
+        return view(**arguments)
+
+    guarded.scope = scope  # type: ignore[attr-defined]  # read by the test that no route was forgotten
+    blueprint.add_url_rule(rule, view_func=guarded, methods=methods)
+
+
+def allowed_collection(name: str) -> str:
+    """Return `name` when the request's key may use that collection.
+
+    Raises:
+        Forbidden: the key belongs to another collection.
+    """
+    key: KeyRecord | None = g.get("key")
+    if key is not None and key.collection is not None and key.collection.casefold() != name.casefold():
+        raise Forbidden(f"This API key belongs to the collection `{key.collection}`.")
+    return name
+
+
+def only_collection() -> str | None:
+    """The one collection that the request's key may use; None: all."""
+    key: KeyRecord | None = g.get("key")
+    return key.collection if key is not None else None
+
+
+def _authorize(scope: str) -> KeyRecord | None:
+    keys = runtime().keys
+    presented = _presented_key(request)
+    if presented is None:
+        if _is_local(request) and not keys.any_active():
+            return None
+        raise Unauthorized(
+            "An API key is needed: send it as X-API-Key. The first one is made on the server with "
+            "`python -m recognizer keys create`."
+        )
+    key = keys.verify(presented)
+    if key is None:
+        raise Unauthorized("This API key is not valid; check it for typing errors, it may have been revoked.")
+    if not key.allows(scope):
+        raise Forbidden(f"This API key does not have the scope `{scope}`.")
+    return key
+
+
+def _presented_key(request: Request) -> str | None:
+    header = request.headers.get("X-API-Key")
+    if header is None and request.authorization and request.authorization.type == "bearer":
+        header = request.authorization.token
+    return header
+
+
+def _is_local(request: Request) -> bool:
+    if not runtime().settings.loopback or any(name in request.headers for name in FORWARDING_HEADERS):
+        return False
+    try:
+        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+    except ValueError:
+        return False
+    return host is not None and is_loopback(host)

@@ -1,0 +1,103 @@
+"""The one error shape of the native API: RFC 9457 problem details with `code` and `request_id`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from flask import Flask, Response, g
+from werkzeug.exceptions import HTTPException
+
+from recognizer import errors
+
+LOGGER = logging.getLogger(__name__)
+
+STATUS: dict[type[errors.RecognizerError], int] = {
+    errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.ImageTooLarge: 413,
+    errors.ImageUnsupported: 415,
+    errors.Unusable: 422,
+    errors.EnrolmentRefused: 422,
+    errors.Unavailable: 503,
+    errors.DeadlineExceeded: 504,
+    errors.RecognizerError: 500,
+}
+"""Status by error class; an error takes the row of its nearest ancestor."""
+
+HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "image_too_large", 415: "image_unsupported"}
+"""Code words for what Flask itself refuses; every other 4xx of it is `invalid_request`."""
+
+
+def status_of(error: errors.RecognizerError) -> int:
+    """The HTTP status of a domain error."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the app, routing errors included, in the one shape."""
+    app.register_error_handler(errors.RecognizerError, _domain_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected_error)
+
+
+def problem(status: int, code: str, detail: str, **members: Any) -> Response:
+    """Build the error response; its title is the code in words."""
+    g.error_code = code
+    body = {
+        "type": "about:blank",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": g.get("request_id"),
+        **members,
+    }
+    return Response(json.dumps(body), status=status, content_type="application/problem+json")
+
+
+def _domain_error(error: errors.RecognizerError) -> Response:
+    status = status_of(error)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return _unexpected_error(error)
+    members: dict[str, Any] = {}
+    code = error.code
+    if isinstance(error, errors.EnrolmentRefused):
+        members["refused"] = [{"index": r.index, "code": r.code, "detail": r.detail} for r in error.refused]
+        codes = {r.code for r in error.refused}
+        code = codes.pop() if len(codes) == 1 else code  # one reason for all photos is the reason
+    response = problem(status, code, str(error), **members)
+    if isinstance(error, errors.Unavailable):
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, errors.Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    code = HTTP_CODES.get(status, "invalid_request")
+    details = {
+        404: "There is nothing at this path; the README lists the routes.",
+        405: f"This path answers {', '.join(sorted(getattr(error, 'valid_methods', None) or []))}.",
+        413: "The request has more bytes than this service accepts; send a smaller image.",
+    }
+    response = problem(status, code, details.get(status) or error.description or "The request is malformed.")
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After"):
+            response.headers[name] = value
+    return response
+
+
+def _unexpected_error(error: Exception) -> Response:
+    LOGGER.error("Unexpected error, request_id=%s", g.get("request_id"), exc_info=error)
+    return problem(
+        500,
+        "internal_error",
+        "The service failed at this request; its log has the details under this request_id.",
+    )

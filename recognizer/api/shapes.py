@@ -1,0 +1,113 @@
+"""The JSON shapes of the native API, made from the domain's words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from recognizer.decisions import Candidate
+from recognizer.faces import Box, Person, Quality, StoredFace
+from recognizer.gallery.store import Enrolment, Erasure
+from recognizer.service import Recognition, Seen
+
+
+def recognition(found: Recognition, top_k: int, include: Collection[str]) -> dict[str, Any]:
+    """The answer of /recognize, without its request id."""
+    analysis = found.analysis
+    body: dict[str, Any] = {
+        "collection": found.collection,
+        "gallery_revision": found.revision,
+        "image": {"width": analysis.width, "height": analysis.height, "format": analysis.format},
+        "faces": [seen_face(seen, top_k, include) for seen in found.seen],
+    }
+    if "timings" in include:
+        body["timings_ms"] = {stage: round(ms, 2) for stage, ms in found.timings_ms.items()}
+    return body
+
+
+def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any]:
+    """One face of a photo with its decision."""
+    face, verdict = seen
+    best = verdict.best
+    body: dict[str, Any] = {
+        "box": box(face.box),
+        "detection_score": round(face.detection_score, 4),
+        "quality": quality(face.quality),
+        "decision": verdict.decision,
+        "person": _who(best) if best and verdict.decision == "match" else None,
+        "distance": round(best.neighbour.distance, 6) if best else None,
+        "threshold": verdict.threshold,
+        "confidence": round(best.confidence, 6) if best else None,
+        "margin": round(verdict.margin, 6) if verdict.margin is not None else None,
+        "matched_face_id": best.neighbour.face_id if best else None,
+        "candidates": [
+            {
+                "person": _who(candidate),
+                "distance": round(candidate.neighbour.distance, 6),
+                "confidence": round(candidate.confidence, 6),
+            }
+            for candidate in verdict.candidates[:top_k]
+        ],
+        "reasons": list(verdict.reasons),
+    }
+    if "landmarks" in include:
+        body["landmarks"] = [{"x": x, "y": y} for x, y in face.landmarks]
+    if "embedding" in include:
+        body["embedding"] = [float(value) for value in face.embedding]
+    return body
+
+
+def enrolment(done: Enrolment) -> dict[str, Any]:
+    """The answer of /enroll, without its request id."""
+    return {
+        "person": {"id": done.person_id, "name": done.name, "faces": done.faces},
+        "gallery_revision": done.revision,
+        "enrolled": [
+            {"index": f.index, "face_id": f.face_id, "box": box(f.box), "quality": quality(f.quality)}
+            for f in done.enrolled
+        ],
+        "refused": [{"index": r.index, "code": r.code, "detail": r.detail} for r in done.refused],
+    }
+
+
+def person(stored: Person) -> dict[str, Any]:
+    """A person in a listing; `faces` is a count."""
+    return {
+        "id": stored.id,
+        "collection": stored.collection,
+        "name": stored.name,
+        "external_id": stored.external_id,
+        "metadata": dict(stored.metadata),
+        "faces": stored.faces,
+        "created_at": stored.created_at.isoformat(),
+    }
+
+
+def stored_face(face: StoredFace) -> dict[str, Any]:
+    """A face in the gallery."""
+    return {
+        "id": face.id,
+        "box": box(face.box),
+        "quality": quality(face.quality),
+        "model_id": face.model_id,
+        "created_at": face.created_at.isoformat(),
+    }
+
+
+def erasure(erased: Erasure) -> dict[str, Any]:
+    """The receipt of a deletion."""
+    return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+
+
+def box(of: Box) -> dict[str, int]:
+    """A rectangle in pixels of the upright image."""
+    return {"left": of.left, "top": of.top, "right": of.right, "bottom": of.bottom}
+
+
+def quality(of: Quality) -> dict[str, Any]:
+    """How good a face is as evidence."""
+    return {"score": round(of.score, 4), "issues": list(of.issues)}
+
+
+def _who(candidate: Candidate) -> dict[str, str]:
+    return {"id": candidate.neighbour.person_id, "name": candidate.neighbour.name}

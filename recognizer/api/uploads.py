@@ -1,0 +1,138 @@
+"""What a request brings: its images and its options, however they were sent.
+
+multipart/form-data with file part `image`, the raw image as body, or JSON with base64. Options may stand
+in the form, the query string or the JSON. A path or a URL is never an image.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+from flask import Request
+from pydantic import BaseModel, ValidationError
+from werkzeug.exceptions import BadRequest
+
+from recognizer.errors import ImageMissing, ImageTooLarge, ImageUnsupported, InvalidRequest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+HOW_TO_SEND = (
+    "Send the image as multipart file part `image` (curl -F image=@photo.jpg), "
+    'as raw body with Content-Type: image/jpeg, or as JSON {"image": "<base64>"}.'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The images of a request, in order, and its options as they were written."""
+
+    images: tuple[bytes, ...]
+    options: dict[str, Any]
+
+
+def read(request: Request, max_images: int) -> Upload:
+    """Take images and options out of a request.
+
+    Raises:
+        ImageMissing: no image, or an empty one.
+        ImageTooLarge: more than `max_images`.
+        ImageUnsupported: a body of a type that cannot hold an image.
+        InvalidRequest: broken JSON, bad base64, an option given twice.
+    """
+    kind = (request.mimetype or "").lower()
+    if kind == "multipart/form-data":
+        images, options = _from_form(request)
+    elif kind == "application/json":
+        images, options = _from_json(request)
+    elif kind.startswith("image/"):
+        images, options = [request.get_data(cache=False)], {}
+    elif not kind and not request.content_length:
+        raise ImageMissing(f"The request has no body. {HOW_TO_SEND}")
+    else:
+        raise ImageUnsupported(f"Content-Type {kind or 'is missing, which'} is not understood. {HOW_TO_SEND}")
+    if not images:
+        raise ImageMissing(f"The request has no image. {HOW_TO_SEND}")
+    if len(images) > max_images:
+        raise ImageTooLarge(f"The request has {len(images)} images; send at most {max_images} at a time.")
+    for index, image in enumerate(images):
+        if not image:
+            raise ImageMissing(f"Image {index} is empty (0 bytes); check the file that is sent.")
+    return Upload(tuple(images), {**_single_values(request.args), **options})
+
+
+def options_as(model: type[Model], options: dict[str, Any]) -> Model:
+    """Check options against their schema.
+
+    Raises:
+        InvalidRequest: with one sentence that names the option.
+    """
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(model.model_fields))
+            raise InvalidRequest(f"Unknown option `{name[:50]}`; known here: {known}.") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"Option `{name}`: {reason}." if name else f"{reason}.") from None
+
+
+def _from_form(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    options = _single_values(request.form)
+    if "image" in options:
+        raise ImageMissing("The form part `image` is text, not a file; with curl write -F image=@photo.jpg.")
+    for name in request.files:
+        if name != "image":
+            raise ImageMissing(f"The file part is called `{name[:50]}`; call it `image`.")
+    images = []
+    for part in request.files.getlist("image"):
+        with closing(part):
+            images.append(part.read())
+    return images, options
+
+
+def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    try:
+        body = request.get_json(cache=False)
+    except (BadRequest, RecursionError):
+        raise InvalidRequest("The body is not valid JSON.") from None
+    if not isinstance(body, dict):
+        _refuse_json("the body must be an object")
+    if "image" in body and "images" in body:
+        _refuse_json("give either `image` or `images`")
+    images = body.pop("images", None)
+    if images is None:
+        images = [body.pop("image")] if body.get("image") is not None else []
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        _refuse_json("`image` must be a base64 string, `images` a list of them")
+    return [_from_base64(index, image) for index, image in enumerate(images)], body
+
+
+def _from_base64(index: int, text: str) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest(
+            f"Image {index} is not valid base64; a path or a URL is not accepted, send the image itself."
+        ) from None
+
+
+def _refuse_json(reason: str) -> NoReturn:
+    raise InvalidRequest(f"The JSON is not understood: {reason}.")
+
+
+def _single_values(values: Any) -> dict[str, Any]:
+    """The options of a query string or form, each allowed once."""
+    result = {}
+    for name, given in values.lists():
+        if len(given) > 1:
+            raise InvalidRequest(f"Option `{name[:50]}` is given {len(given)} times.")
+        result[name] = given[0]
+    return result

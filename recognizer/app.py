@@ -1,0 +1,40 @@
+"""The app factory: reads like a table of contents. Importing this module does nothing."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+
+from recognizer import config
+from recognizer.api import observation, ops, problems, v1
+from recognizer.config import Settings
+from recognizer.runtime import Runtime
+
+
+def create_app(settings: Settings | None = None, runtime: Runtime | None = None) -> Flask:
+    """Build the WSGI app of one worker.
+
+    Args:
+        settings: default: what `config.load()` finds.
+        runtime: what the app works with; default: one opened here. `app.extensions["recognizer"]` holds it,
+            and whoever runs the app closes it.
+    """
+    settings = settings or config.load()
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    runtime = runtime or Runtime(settings)
+    app.extensions["recognizer"] = runtime
+    observation.register(app, runtime.metrics, runtime.tally)
+    problems.register(app)
+    app.register_blueprint(v1.images())
+    app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
+    app.register_blueprint(v1.people(), url_prefix="/v1")
+    app.register_blueprint(ops.blueprint())
+    app.after_request(_add_headers)
+    return app
+
+
+def _add_headers(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"  # answers name people
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response

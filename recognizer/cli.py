@@ -1,0 +1,122 @@
+"""The command line: serve, keys, migrate. It reads the settings and calls the layers below."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from recognizer import __version__, config, supervisor
+from recognizer.config import Settings
+from recognizer.errors import RecognizerError
+from recognizer.gallery.keys import SCOPES, Keys
+from recognizer.gallery.pool import Pool
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+DATA_DIR = click.Path(path_type=Path, file_okay=False)
+CONFIG_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+class Sentences(click.Group):
+    """Ends a command that fails with the error's sentence and exit code 1, never with a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except RecognizerError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="recognizer")
+def main() -> None:
+    """A face-recognition service that people can leave running."""
+
+
+def common_options(command: Command) -> Command:
+    """The options that say which installation a command is about."""
+    command = click.option("--data-dir", type=DATA_DIR, help="Where people and their faces are kept.")(command)
+    return click.option("--config", "config_file", type=CONFIG_FILE, help="The settings file.")(command)
+
+
+@main.command()
+@common_options
+@click.option("--host", help="Where to listen; 127.0.0.1 is this machine only, anything else needs an API key.")
+@click.option("--port", type=int, help="The port to listen on (8000).")
+@click.option("--workers", type=int, help="Server processes (one per core).")
+@click.option("--threads", type=int, help="Requests at a time in each of them (4).")
+def serve(config_file: Path | None, **overrides: Any) -> None:
+    """Run the service until it is told to stop (Ctrl-C or SIGTERM)."""
+    sys.exit(supervisor.run(config.load(overrides, config_file)))
+
+
+@main.command()
+@common_options
+def migrate(config_file: Path | None, data_dir: Path | None) -> None:
+    """Bring the database to this version's schema; `serve` does so by itself."""
+    with supervisor.database(config.load({"data_dir": data_dir}, config_file)):
+        click.echo("The database is up to date.")
+
+
+@main.group()
+def keys() -> None:
+    """API keys: who may use the service."""
+
+
+@keys.command("create")
+@common_options
+@click.option("--label", default="", help="What the key is for, for example 'front door camera'.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeatable; default: all.")
+@click.option("--collection", help="The one collection that the key may use; default: all.")
+def create_key(
+    config_file: Path | None,
+    data_dir: Path | None,
+    label: str,
+    scopes: tuple[str, ...],
+    collection: str | None,
+) -> None:
+    """Make a key and show it once. From then on every request needs one, on this machine too."""
+    with _keys(config.load({"data_dir": data_dir}, config_file)) as store:
+        record, secret = store.create(scopes=scopes or SCOPES, collection=collection, label=label)
+    click.echo(f"Key {record.id} for {_described(record.scopes, record.collection)}. It is shown only now:", err=True)
+    click.echo(secret)
+
+
+@keys.command("list")
+@common_options
+def list_keys(config_file: Path | None, data_dir: Path | None) -> None:
+    """Show all keys, without their secrets."""
+    with _keys(config.load({"data_dir": data_dir}, config_file)) as store:
+        records = store.list()
+    if not records:
+        click.echo("There is no key; the service answers only requests from this machine.")
+    for record in records:
+        state = f"revoked {record.revoked_at:%Y-%m-%d}" if record.revoked_at else "active"
+        scopes = _described(record.scopes, record.collection)
+        click.echo(f"{record.id}  {state:<18} created {record.created_at:%Y-%m-%d}  {scopes}  {record.label}")
+
+
+@keys.command("revoke")
+@common_options
+@click.argument("key_id")
+def revoke_key(config_file: Path | None, data_dir: Path | None, key_id: str) -> None:
+    """End the validity of the key KEY_ID (from `keys list`) at once."""
+    with _keys(config.load({"data_dir": data_dir}, config_file)) as store:
+        store.revoke(key_id)
+    click.echo(f"Key {key_id} is revoked.")
+
+
+@contextmanager
+def _keys(settings: Settings) -> Iterator[Keys]:
+    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+        yield Keys(pool)
+
+
+def _described(scopes: Any, collection: str | None) -> str:
+    where = f"collection {collection}" if collection else "all collections"
+    return f"{', '.join(scopes)} in {where}"

@@ -1,0 +1,141 @@
+"""A connection to PostgreSQL: opened within a time, and such that another thread can cut it off."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+import select
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+from pgvector.psycopg2 import register_vector
+from psycopg2 import errors
+
+from recognizer.errors import ConfigError, DatabaseUnavailable
+
+NO_ANSWER = "The database does not answer; try again in a few seconds."
+
+DEFAULTS = {
+    "application_name": "recognizer",
+    "client_encoding": "UTF8",  # names are Unicode whatever the database's own encoding
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+"""What a connection has unless the URL says otherwise."""
+
+MAX_AGE_SECONDS = 3600.0
+"""About when a connection is renewed; jittered, so that not all are renewed at once."""
+
+
+class Connection(psycopg2.extensions.connection):
+    """psycopg2's connection, with a second handle on its socket by which another thread can cut it off."""
+
+    def __init__(self, dsn: str, **arguments: Any) -> None:
+        super().__init__(dsn, **arguments)
+        self.returned_at = time.monotonic()
+        self.expires_at = self.returned_at + MAX_AGE_SECONDS * random.uniform(0.9, 1.0)  # noqa: S311 (jitter)
+        # A duplicate: libpq closes its own descriptor whenever it likes, and the number may then be
+        # somebody else's file by the time the watchdog wants to shut it down. (The family is a label.)
+        self._wire = socket.fromfd(self.fileno(), socket.AF_INET, socket.SOCK_STREAM)
+
+    def cut(self) -> None:
+        """Shut the socket down: a call that waits on it in any thread fails at once."""
+        with contextlib.suppress(OSError):  # it is down already
+            self._wire.shutdown(socket.SHUT_RDWR)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing has come in unasked; something has when the server ended the connection."""
+        try:
+            readable, _, _ = select.select([self._wire], [], [], 0)
+        except (OSError, ValueError):  # closed; or a descriptor beyond select's reach: ask the server
+            return False
+        return not readable
+
+    def close(self) -> None:
+        """Close the connection."""
+        super().close()
+        self._wire.close()
+
+
+def connection_arguments(url: str) -> dict[str, Any]:
+    """What `connect` needs to know, taken from the database's URL.
+
+    Raises:
+        ConfigError: the URL cannot be understood.
+    """
+    try:
+        return {**DEFAULTS, **psycopg2.extensions.parse_dsn(url)}
+    except psycopg2.ProgrammingError:
+        # not chained: the driver's message may quote the password
+        raise ConfigError(
+            "Impossible setting `database_url`: it must look like postgresql://user:password@host:5432/name."
+        ) from None
+
+
+def connect(arguments: Mapping[str, Any], timeout_seconds: float) -> Connection:
+    """Open a connection, not set up yet, within the time, whatever name servers or the database do.
+
+    Raises:
+        DatabaseUnavailable: it cannot be opened, or not in time.
+    """
+    attempt: Future[Connection] = Future()
+    # libpq counts whole seconds, 0 is for ever, and begins anew for each address of a name:
+    # its own limit ends the thread, the wait below ends the caller's patience
+    arguments = {**arguments, "connect_timeout": max(1, math.ceil(timeout_seconds))}
+    threading.Thread(target=_open, args=(attempt, arguments), name="database-connect", daemon=True).start()
+    try:
+        return attempt.result(timeout_seconds)
+    except TimeoutError as error:
+        attempt.add_done_callback(_close_unwanted)
+        raise DatabaseUnavailable(NO_ANSWER) from error
+    except (psycopg2.Error, OSError, ValueError) as error:
+        raise DatabaseUnavailable(NO_ANSWER) from error
+
+
+def _open(attempt: Future[Connection], arguments: Mapping[str, Any]) -> None:
+    try:
+        attempt.set_result(psycopg2.connect(connection_factory=Connection, **arguments))
+    except (psycopg2.Error, OSError, ValueError) as error:  # ValueError: a message that is not UTF-8
+        attempt.set_exception(error)
+
+
+def _close_unwanted(attempt: Future[Connection]) -> None:
+    if attempt.exception() is None:
+        attempt.result().close()
+
+
+SET_UP = """
+    SELECT set_config('statement_timeout', %(limit)s, false),
+           set_config('idle_in_transaction_session_timeout', %(limit)s, false),
+           set_config('TimeZone', 'UTC', false),
+           set_config('jit', 'off', false),  -- compiling a search takes longer than the search
+           CASE WHEN version() !~* 'windows|visual|msvc|mingw'  -- a server there cannot look
+                THEN set_config('client_connection_check_interval', '1s', false)  -- notices when it is cut off
+           END
+"""
+
+
+def set_up(connection: Connection, statement_timeout_seconds: float) -> None:
+    """Give a new connection its limits and teach it pgvector's types.
+
+    Raises:
+        psycopg2.Error: the server fails, or the database has no pgvector (ProgrammingError).
+    """
+    connection.autocommit = True  # a rollback would undo the settings
+    with connection.cursor() as cursor:
+        cursor.execute(SET_UP, {"limit": str(math.ceil(statement_timeout_seconds * 1000))})
+    register_vector(connection)
+    connection.autocommit = False
+
+
+def is_unavailability(error: psycopg2.Error) -> bool:
+    """Whether `error` is the database's state (away, full, read-only, too slow), not a mistake in SQL."""
+    return isinstance(error, psycopg2.OperationalError | errors.ReadOnlySqlTransaction)

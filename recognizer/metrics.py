@@ -1,0 +1,138 @@
+"""The declared vocabulary of metrics; a metric that is not in it cannot be recorded.
+
+With `PROMETHEUS_MULTIPROC_DIR` in the environment (the supervisor sets it) the values of all workers are kept
+in files there and every worker answers for all of them; without it a process answers for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Literal
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+
+MULTIPROCESS_DIR_ENV = "PROMETHEUS_MULTIPROC_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """One metric: its kind, its meaning and its labels; `over_workers` says how workers' gauges add up."""
+
+    kind: Literal["counter", "histogram", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+    over_workers: str = "livesum"
+
+
+VOCABULARY: dict[str, Declared] = {
+    "recognizer_requests": Declared(
+        "counter", "Requests answered; `code` is the error's word, empty without one.", ("route", "status", "code")
+    ),
+    "recognizer_request_seconds": Declared("histogram", "Time to answer a request.", ("route",)),
+    "recognizer_stage_seconds": Declared("histogram", "Time a stage of the work on an image took.", ("stage",)),
+    "recognizer_faces": Declared("counter", "Faces found in images.", ("route",)),
+    "recognizer_decisions": Declared("counter", "What was decided about faces.", ("decision",)),
+    "recognizer_refused_photos": Declared("counter", "Photos that an enrolment refused.", ("code",)),
+    "recognizer_engine_running": Declared("gauge", "Images being worked on."),
+    "recognizer_engine_waiting": Declared("gauge", "Requests waiting for a free core."),
+    "recognizer_pool_in_use": Declared("gauge", "Database connections in use."),
+    "recognizer_pool_idle": Declared("gauge", "Database connections open and idle."),
+    "recognizer_pool_waiting": Declared("gauge", "Requests waiting for a database connection."),
+    "recognizer_pool_broken": Declared("counter", "Database connections that had to be thrown away."),
+    "recognizer_database_up": Declared("gauge", "1 while the database answers every worker.", (), "livemin"),
+    "recognizer_worker_memory_bytes": Declared("gauge", "Resident memory of each worker.", (), "liveall"),
+    "recognizer_worker_threads": Declared("gauge", "Threads of each worker.", (), "liveall"),
+    "recognizer_worker_starts": Declared("counter", "Workers started; more than configured means restarts."),
+}
+
+BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
+
+
+class Metrics:
+    """All metrics of the vocabulary, recorded by name; an undeclared name or label raises."""
+
+    def __init__(self) -> None:
+        self._own = CollectorRegistry()
+        self._metrics = {name: self._build(name, declared) for name, declared in VOCABULARY.items()}
+
+    def count(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Add to a counter."""
+        self._labelled(name, labels).inc(amount)
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Add an observation to a histogram."""
+        self._labelled(name, labels).observe(value)
+
+    def set(self, name: str, value: float, **labels: str) -> None:
+        """Set a gauge."""
+        self._labelled(name, labels).set(value)
+
+    def scrape(self) -> bytes:
+        """All values in Prometheus's text format, over all workers."""
+        registry = self._own
+        if os.environ.get(MULTIPROCESS_DIR_ENV):
+            registry = CollectorRegistry()
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return prometheus_client.generate_latest(registry)
+
+    def _labelled(self, name: str, labels: Mapping[str, str]) -> Any:
+        metric = self._metrics[name]
+        return metric.labels(**labels) if VOCABULARY[name].labels else metric
+
+    def _build(self, name: str, declared: Declared) -> Any:
+        if declared.kind == "counter":
+            return prometheus_client.Counter(name, declared.help, declared.labels, registry=self._own)
+        if declared.kind == "histogram":
+            return prometheus_client.Histogram(
+                name, declared.help, declared.labels, registry=self._own, buckets=BUCKETS_SECONDS
+            )
+        mode: Any = declared.over_workers
+        return prometheus_client.Gauge(name, declared.help, declared.labels, registry=self._own, multiprocess_mode=mode)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What one worker answered since the last vitals line. Safe to use from many threads."""
+
+    _codes: Counter[str] = field(default_factory=Counter)
+    _requests: int = 0
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=10_000))
+    _since: float = field(default_factory=time.monotonic)
+    _lock: Lock = field(default_factory=Lock)
+
+    def add(self, seconds: float, code: str) -> None:
+        """Note one answered request; `code` is the error's word or empty."""
+        with self._lock:
+            self._requests += 1
+            self._seconds.append(seconds)
+            if code:
+                self._codes[code] += 1
+
+    def take(self) -> dict[str, Any]:
+        """What was noted since the last call, and start anew."""
+        with self._lock:
+            taken = self._requests, sorted(self._seconds), dict(self._codes), time.monotonic() - self._since
+            self._requests, self._since = 0, time.monotonic()
+            self._seconds.clear()
+            self._codes.clear()
+        requests, seconds, codes, period = taken
+        return {
+            "requests": requests,
+            "requests_per_second": round(requests / period, 2) if period else 0.0,
+            "p50_ms": _percentile_ms(seconds, 0.5),
+            "p99_ms": _percentile_ms(seconds, 0.99),
+            "errors": codes,
+        }
+
+
+def _percentile_ms(ordered: Sequence[float], share: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))] * 1000, 1)

@@ -1,0 +1,67 @@
+"""What one worker owns and has to close: the database pool and the models. Opened after fork."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from recognizer.config import Settings
+from recognizer.deadline import Deadline
+from recognizer.errors import ConfigError, DatabaseUnavailable, RecognizerError, StartupError
+from recognizer.gallery.keys import Keys
+from recognizer.gallery.migrate import pending
+from recognizer.gallery.pool import Pool
+from recognizer.gallery.store import Gallery
+from recognizer.metrics import Metrics, Tally
+from recognizer.service import Service
+from recognizer.vision.engine import Engine, open_engine
+from recognizer.vitals import Vitals
+
+HEALTH_TIMEOUT_SECONDS = 1.5
+"""How long a readiness check waits for the database."""
+
+
+class Runtime:
+    """One worker's resources; `close()` releases them, in reverse order and only once."""
+
+    def __init__(self, settings: Settings) -> None:
+        if settings.database_url is None:
+            raise ConfigError(
+                "RECOGNIZER_DATABASE_URL is not set; `recognizer serve` sets it for its workers, "
+                "a server started by hand needs it."
+            )
+        self.settings = settings
+        self.metrics = Metrics()
+        self.tally = Tally()
+        with contextlib.ExitStack() as opening:
+            self.pool = Pool.open(settings)
+            opening.callback(self.pool.close)
+            self.engine: Engine = open_engine(settings)
+            opening.callback(self.engine.close)
+            opening.enter_context(Vitals(self.pool, self.metrics, self.tally, settings.vitals_seconds))
+            self._closing = opening.pop_all()
+        self.gallery = Gallery(self.pool)
+        self.keys = Keys(self.pool)
+        self.service = Service(self.engine, self.gallery, settings)
+
+    def health(self) -> dict[str, dict[str, Any]]:
+        """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""
+        checks: dict[str, dict[str, Any]] = {"models": {"ok": True, "model_id": self.engine.model_id}}
+        try:
+            with self.pool.connection(Deadline(HEALTH_TIMEOUT_SECONDS)) as connection:
+                missing = pending(connection)
+        except (DatabaseUnavailable, StartupError) as error:
+            checks["database"] = {"ok": isinstance(error, StartupError), "detail": str(error)}
+            checks["migrations"] = {"ok": False, "detail": str(error)}
+        except RecognizerError as error:
+            checks["database"] = {"ok": False, "detail": str(error)}
+        else:
+            checks["database"] = {"ok": True}
+            checks["migrations"] = {"ok": not missing}
+            if missing:
+                checks["migrations"]["detail"] = f"Not applied yet: {', '.join(missing)}."
+        return checks
+
+    def close(self) -> None:
+        """Close the models, then the pool."""
+        self._closing.close()

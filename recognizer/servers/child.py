@@ -1,0 +1,159 @@
+"""The server as the supervisor's child: its address, start, health, end, and the orphans of a killed master."""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from recognizer.config import ENV_PREFIX, Settings
+from recognizer.deadline import Deadline
+from recognizer.errors import StartupError
+from recognizer.processes import spawn, stop_all
+from recognizer.signals import Signals
+
+COMMAND = (sys.executable, "-m", "recognizer.servers.windows" if os.name == "nt" else "recognizer.servers.linux")
+_HEALTH_SECONDS = 3.0
+_HURRY_SECONDS = 3.0
+_GRACE_SECONDS = 5.0  # beyond the server's own, for its exit
+_ORPHANS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+
+
+class ServerChild:
+    """The HTTP server process of one supervisor."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, database_url: str) -> None:
+        """Start it, after whatever a dead master has left on its port is gone.
+
+        Raises:
+            StartupError: it cannot be run.
+        """
+        stop_orphans(self._settings.data_dir)
+        own = {**self._settings.as_environment(), f"{ENV_PREFIX}DATABASE_URL": database_url}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
+        try:
+            self._process = spawn(
+                COMMAND,
+                death_signal=signal.SIGTERM,
+                environment={**inherited, **own},
+            )
+        except OSError as error:
+            raise StartupError(f"The server cannot be run: {error}.") from error
+
+    def poll(self) -> int | None:
+        """None while it runs; its exit code once it has ended."""
+        return self._process.poll() if self._process else 0
+
+    def health(self) -> Mapping[str, Any] | None:
+        """What GET /health/ready says, None while nobody answers."""
+        connection = http.client.HTTPConnection(
+            _reachable(self._settings.host), self._settings.port, timeout=_HEALTH_SECONDS
+        )
+        try:
+            connection.request("GET", "/health/ready")
+            answer = json.loads(connection.getresponse().read(65536))
+        except (OSError, http.client.HTTPException, ValueError):
+            return None
+        finally:
+            connection.close()
+        return answer if isinstance(answer, dict) else None
+
+    def stop(self, signals: Signals) -> None:
+        """Let it finish the requests in flight, within `stop_timeout_seconds`; a second Ctrl-C ends the wait."""
+        process = self._process
+        if process is None:
+            return
+        _tell(process, signal.SIGTERM)
+        if not _ended(process, self._settings.stop_timeout_seconds + _GRACE_SECONDS, signals, hurry=True):
+            _tell(process, signal.SIGQUIT)
+            if not _ended(process, _HURRY_SECONDS, signals):
+                _tell(process, signal.SIGKILL)
+                _ended(process, _HURRY_SECONDS, signals)
+        stop_orphans(self._settings.data_dir)
+
+
+def stop_orphans(data_dir: Path) -> None:
+    """End every server process that works for this data directory; only its lock's holder may call it."""
+    stop_all(_servers_for(data_dir), _ORPHANS)
+
+
+def available_port(host: str, port: int) -> int:
+    """`port` if a server can listen on it, any free one for 0.
+
+    Raises:
+        StartupError: it is taken, or not ours to listen on.
+    """
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bare, port))
+            probe.listen(1)
+        except OSError as error:
+            raise StartupError(_why_not(error, host, port)) from error
+        return int(probe.getsockname()[1])
+
+
+def base_url(settings: Settings) -> str:
+    """Where a client on this machine reaches the service."""
+    host = _reachable(settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def _reachable(host: str) -> str:
+    """An address to call for the address that is listened on."""
+    bare = host.strip("[]")
+    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - a lookup
+
+
+def _why_not(error: OSError, host: str, port: int) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"The host `{host}` is unknown; choose another one with --host."
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {port} on {host} is taken by another program; choose another one with --port."
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine; choose another one with --host."
+    if error.errno == errno.EACCES:
+        return f"Port {port} is reserved for root; choose one above 1023 with --port."
+    return f"Cannot listen on {host}, port {port}: {error.strerror}."
+
+
+def _servers_for(data_dir: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # gone, or somebody else's
+            ours = tuple(process.cmdline()[1:]) == COMMAND[1:]  # the interpreter may go by another name
+            if ours and process.environ().get(f"{ENV_PREFIX}DATA_DIR") == str(data_dir):
+                found.append(process)
+    return found
+
+
+def _tell(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _ended(process: subprocess.Popen[bytes], seconds: float, signals: Signals, hurry: bool = False) -> bool:
+    """Wait for the end of the process; with `hurry`, a second request to stop ends the wait as well."""
+    deadline = Deadline(seconds)
+    while process.poll() is None:
+        if not deadline.remaining_seconds() or (hurry and signals.stops > 1):
+            return False
+        signals.wait(min(0.5, deadline.remaining_seconds()))
+    return True

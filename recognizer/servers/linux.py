@@ -1,0 +1,131 @@
+"""The server on Linux: gunicorn with threads. `python -m recognizer.servers.linux` is the supervisor's child.
+
+Each worker opens its models and its pool after the fork. gunicorn's heartbeat is a worker's main thread, which
+handles no requests: its timeout catches a worker that is stuck as a whole, never a slow request.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from wsgiref.types import WSGIApplication
+
+from gunicorn.app.base import Application
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from recognizer import config
+from recognizer.config import Settings
+from recognizer.errors import ConfigError
+
+OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
+"""In a checkout; an installed package has none."""
+
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, not a predictable file name
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's threaded worker, with a time limit for receiving a request.
+
+    gunicorn itself waits without end for the rest of a head or a body, on one of the few threads: clients
+    that stop half-way would stop the service. Here such a connection is closed for reading when
+    `request_timeout_seconds` are over; a request that has been received in full does not notice.
+    """
+
+    def init_process(self) -> None:
+        self._receiving_seconds = config.load().request_timeout_seconds
+        self._receiving: dict[TConn, float] = {}
+        super().init_process()
+
+    def handle(self, conn: TConn) -> Any:
+        self._receiving[conn] = time.monotonic() + self._receiving_seconds
+        try:
+            return super().handle(conn)
+        finally:
+            self._receiving.pop(conn, None)
+
+    def notify(self) -> None:
+        """The main loop's heartbeat, at least once a second."""
+        super().notify()
+        now = time.monotonic()
+        for conn, until in list(self._receiving.items()):
+            if until <= now:
+                self._receiving.pop(conn, None)
+                with suppress(OSError):  # the client has gone
+                    conn.sock.shutdown(socket.SHUT_RD)
+
+
+class Server(Application):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn with our settings, and over them what the operator's file says."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        for name, value in gunicorn_options(self.settings).items():
+            self.cfg.set(name, value)
+        if OPERATORS_FILE.is_file():
+            self.load_config_from_file(str(OPERATORS_FILE))
+
+    def load(self) -> WSGIApplication:
+        """Called in each worker, after the fork."""
+        from recognizer.app import create_app
+
+        return create_app(self.settings)
+
+
+def gunicorn_options(settings: Settings) -> dict[str, Any]:
+    """gunicorn's options for these settings."""
+    host = settings.host.strip("[]")
+    return {
+        "bind": f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}",
+        "backlog": 256,
+        "workers": settings.workers,
+        "threads": settings.threads,
+        "worker_class": Worker,
+        # For a main thread that is stuck: some calls of the reference engine hold the GIL for half a minute.
+        "timeout": math.ceil(max(60.0, 2 * settings.request_timeout_seconds)),
+        "graceful_timeout": math.ceil(settings.stop_timeout_seconds),
+        "keepalive": 5,
+        # Fresh memory now and then, not in all workers at once.
+        "max_requests": 100_000,
+        "max_requests_jitter": 10_000,
+        "limit_request_line": 4094,
+        "limit_request_fields": 64,
+        "limit_request_field_size": 8190,
+        # The heartbeat is a file: on a slow disk it would kill workers that are well.
+        "worker_tmp_dir": _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None,
+        "control_socket_disable": True,  # a file in the home folder, shared by all gunicorns of a user
+        "preload_app": False,
+        "proc_name": "recognizer",
+        "accesslog": None,
+        "errorlog": "-",
+        "loglevel": settings.log_level,
+        "worker_exit": close_runtime,
+    }
+
+
+def close_runtime(server: Any, worker: Any) -> None:
+    """Close what the worker's app has open; gunicorn calls it in the worker that ends."""
+    app = getattr(worker, "wsgi", None)
+    if app is not None:  # None when the worker ended before its app was loaded
+        app.extensions["recognizer"].close()
+
+
+def main() -> None:
+    """Serve until told to stop; the supervisor has put every setting into the environment."""
+    try:
+        settings = config.load()
+    except ConfigError as error:
+        sys.exit(str(error))
+    Server(settings).run()
+
+
+if __name__ == "__main__":
+    main()

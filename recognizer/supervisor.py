@@ -1,0 +1,315 @@
+"""The one parent: it owns what must exist once. Data-directory lock, PostgreSQL child, server child, signals.
+
+It holds no connection and no model: those are opened by the server's workers, after their fork.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, NoReturn, TypeVar
+
+import click
+
+from recognizer import __version__, datadir
+from recognizer.account import database_account
+from recognizer.config import Settings
+from recognizer.datadir import AlreadyRunning
+from recognizer.deadline import Deadline
+from recognizer.errors import DatabaseUnavailable, RecognizerError, StartupError
+from recognizer.gallery.direct import check_connection_limit
+from recognizer.gallery.keys import Keys
+from recognizer.gallery.migrate import migrate
+from recognizer.gallery.pool import Pool
+from recognizer.postgres import BundledPostgres
+from recognizer.servers.child import ServerChild, available_port, base_url, stop_orphans
+from recognizer.signals import Signals, StopRequested
+from recognizer.vision.weights import prepare_models
+
+Result = TypeVar("Result")
+
+EXIT_FAILED = 1
+EXIT_ALREADY_RUNNING = 3
+
+_REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
+_MIGRATION_SECONDS = 600.0
+_SPARE_CONNECTIONS = 10  # beyond the workers' pools: commands, dumps, what PostgreSQL reserves
+
+
+def run(settings: Settings) -> int:
+    """Run the service until it is told to stop, and return the exit code; only in the main thread.
+
+    0: stopped as asked. 1: it cannot start, a sentence on stderr says why. 3: the data directory is in use.
+    """
+    try:
+        if settings.port == 0:
+            settings = settings.model_copy(update={"port": available_port(settings.host, 0)})
+        with Signals() as signals:
+            Supervisor(settings, signals).run()
+    except StopRequested:
+        _say("Stopped")
+        return 0
+    except RecognizerError as error:
+        click.echo(f"Error: {error}", err=True)
+        return EXIT_ALREADY_RUNNING if isinstance(error, AlreadyRunning) else EXIT_FAILED
+
+
+@contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The URL of the database, at this version's schema, for a command: the given one, or the bundled one.
+
+    The bundled one is that of the running service, or it is started for as long as the block lasts.
+
+    Raises:
+        DatabaseUnavailable: the given database does not answer.
+        StartupError: the bundled one cannot be used, or the schema cannot be brought up to date.
+    """
+    deadline = Deadline(settings.start_timeout_seconds)
+    with ExitStack() as closing:
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            url = _join_or_start(settings, deadline, closing)
+        migrate(url, deadline.remaining_seconds())
+        yield url
+
+
+def _join_or_start(settings: Settings, deadline: Deadline, closing: ExitStack) -> str:
+    datadir.prepare(settings.data_dir, database_account())
+    postgres = _bundled(settings)
+    while True:
+        try:
+            closing.enter_context(datadir.locked(settings.data_dir, address=None))
+        except AlreadyRunning:
+            _, address = datadir.holder(settings.data_dir)
+            if address and postgres.attach():
+                return postgres.url
+            if not deadline.remaining_seconds():  # the service never got that far, or another command is slow
+                raise
+            time.sleep(0.1)
+        else:
+            return closing.enter_context(postgres).url
+
+
+def _bundled(settings: Settings) -> BundledPostgres:
+    wanted = settings.workers * (settings.pool_max + 1) + _SPARE_CONNECTIONS
+    return BundledPostgres(settings.data_dir, max_connections=wanted)
+
+
+class Supervisor:
+    """One run of the service; `run()` reads like a table of contents."""
+
+    def __init__(self, settings: Settings, signals: Signals) -> None:
+        self._settings = settings
+        self._signals = signals
+        self._postgres = None if settings.database_url else _bundled(settings)
+        self._url = settings.database_url.get_secret_value() if settings.database_url else ""
+        self._server = ServerChild(settings)
+        self._schema_ready = self._ready = self._told_waiting = False
+        self._database_turns, self._server_turns, self._schema_turns = Turns(), Turns(), Turns()
+
+    def run(self) -> NoReturn:
+        """Start everything in order, then watch over it.
+
+        Raises:
+            StopRequested: a signal asked for the end; everything has been stopped.
+            StartupError: it cannot start; everything has been stopped.
+        """
+        with ExitStack() as closing:
+            self._occupy(closing)
+            self._start_database(closing)
+            self._prepare_schema()
+            self._prepare_models()
+            closing.callback(self._stop_server)
+            self._server.start(self._url)
+            self._patience = Deadline(self._settings.start_timeout_seconds)
+            while True:
+                self._signals.pause(self._tick_seconds())
+                self._tend_database()
+                self._tend_server()
+                self._tend_schema()
+                self._tell_whether_ready()
+
+    # -- the start --
+
+    def _occupy(self, closing: ExitStack) -> None:
+        """Take the data directory and make sure of the port, before anything is started."""
+        settings = self._settings
+        datadir.prepare(settings.data_dir, database_account() if self._postgres else None)
+        closing.enter_context(datadir.locked(settings.data_dir, base_url(settings)))
+        stop_orphans(settings.data_dir)
+        available_port(settings.host, settings.port)
+        _say(f"recognizer {__version__}, data directory {settings.data_dir}")
+
+    def _start_database(self, closing: ExitStack) -> None:
+        if self._postgres is None:
+            return
+        self._signals.check()
+        closing.callback(self._postgres.stop)
+        self._postgres.prepare()
+        self._postgres.start(Deadline(self._settings.start_timeout_seconds), self._signals.pause)
+        self._url = self._postgres.url
+        _say(f"PostgreSQL (bundled) is running, process {self._postgres.pid}")
+
+    def _prepare_schema(self) -> None:
+        try:
+            self._bring_schema_up_to_date()
+        except DatabaseUnavailable as error:
+            _say(f"The database is away; the service starts and is not ready until it comes. ({error})")
+
+    def _prepare_models(self) -> None:
+        self._interruptibly(lambda: prepare_models(self._settings.data_dir / "models"))
+        _say("Models: prepared")
+
+    def _bring_schema_up_to_date(self) -> None:
+        """Migrate, then make sure that nobody serves a network without a key.
+
+        Raises:
+            DatabaseUnavailable: it is away.
+            StartupError: the schema cannot be brought up to date, or there is no key.
+        """
+        settings = self._settings
+        self._interruptibly(
+            lambda: check_connection_limit(
+                self._url,
+                workers=settings.workers,
+                pool_max=settings.pool_max,
+                deadline_seconds=_REACH_SECONDS,
+            )
+        )
+        applied = self._interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
+        self._schema_ready = True
+        _say(f"Database: {'applied ' + ', '.join(applied) if applied else 'up to date'}")
+        if not settings.loopback:
+            self._demand_key()
+
+    def _interruptibly(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in a thread, so that a signal ends the wait for it; what is unfinished ends with this process."""
+        outcome: Future[Result] = Future()
+
+        def do() -> None:
+            try:
+                outcome.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - handed over, not handled
+                outcome.set_exception(error)
+
+        threading.Thread(target=do, name="start", daemon=True).start()
+        while not outcome.done():
+            self._signals.pause(0.01)
+        return outcome.result()
+
+    def _demand_key(self) -> None:
+        with Pool.open(self._settings, self._url) as pool:
+            if Keys(pool).any_active():
+                return
+        raise StartupError(
+            f"There is no API key, and {self._settings.host} can be reached from the network. Make a key first with "
+            "`recognizer keys create`, or listen on 127.0.0.1."
+        )
+
+    # -- the watch --
+
+    def _tick_seconds(self) -> float:
+        """How long to look away; signals and the end of a child wake us at once."""
+        if self._ready:
+            return 1.0
+        return 2.0 if self._told_waiting else 0.1
+
+    def _tend_database(self) -> None:
+        """Start PostgreSQL again when it has ended; the server only when its address is another one."""
+        postgres = self._postgres
+        if postgres is None or postgres.poll() is None or not self._database_turns.take():
+            return
+        _say(f"PostgreSQL has ended (exit code {postgres.poll()}); starting it again")
+        try:
+            postgres.restart(Deadline(self._settings.start_timeout_seconds), self._signals.pause)
+        except StartupError as error:
+            _say(f"It did not start, trying again: {error}")
+            return
+        if postgres.url != self._url:
+            self._url = postgres.url
+            self._stop_server()
+
+    def _tend_server(self) -> None:
+        """Start the server again when it has ended; giving up by itself at the first start fails the service."""
+        code = self._server.poll()
+        if code is None:
+            return
+        if code > 0 and not self._ready and not self._told_waiting:
+            raise StartupError(f"The server ended while it was starting (exit code {code}); it says why above.")
+        if self._server_turns.take():
+            _say(f"The server has ended (exit code {code}); starting it again")
+            try:
+                self._server.start(self._url)
+            except StartupError as error:
+                _say(f"It did not start, trying again: {error}")
+
+    def _tend_schema(self) -> None:
+        """Migrate as soon as a database that was away at the start is there; the same things as then may fail."""
+        if self._schema_ready or not self._schema_turns.take():
+            return
+        with suppress(DatabaseUnavailable):
+            self._bring_schema_up_to_date()
+
+    def _tell_whether_ready(self) -> None:
+        if self._ready:
+            return
+        answer = self._server.health()
+        if answer and answer.get("status") == "ready":
+            self._ready = True
+            self._greet()
+            return
+        overdue = not self._patience.remaining_seconds()
+        absent_database = answer is not None and not self._schema_ready
+        if not self._told_waiting and (overdue or absent_database):
+            self._told_waiting = True
+            _say(f"Listening on {base_url(self._settings)}, not ready yet. {_failing(answer)}")
+
+    def _greet(self) -> None:
+        settings = self._settings
+        url = base_url(settings)
+        _say(f"Ready: {url} ({settings.workers} workers with {settings.threads} threads each)")
+        key = "" if settings.loopback else '-H "X-API-Key: $KEY" '
+        _say(f"Try:   curl {key}-F image=@photo.jpg {url}/recognize")
+        _say(f"Stop:  Ctrl-C, or SIGTERM to process {os.getpid()}")
+
+    def _stop_server(self) -> None:
+        if self._server.poll() is None:
+            _say("Finishing the requests in flight")
+        self._server.stop(self._signals)
+
+
+class Turns:
+    """Spaces attempts: the first at once, the next after 0.5, 1, 2 ... 30 seconds; a quiet minute begins anew."""
+
+    def __init__(self) -> None:
+        self._next, self._delay = -math.inf, 0.5
+
+    def take(self) -> bool:
+        """Whether it is time for an attempt, which is then counted."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        if now > self._next + 60:
+            self._delay = 0.5
+        self._next, self._delay = now + self._delay, min(30.0, 2 * self._delay)
+        return True
+
+
+def _failing(answer: Mapping[str, Any] | None) -> str:
+    """Which part of the service is not ready, from its own health report."""
+    if answer is None:
+        return "The server does not answer."
+    checks = answer.get("checks", {})
+    parts = [f"{name}: {check.get('detail', 'not ready')}" for name, check in checks.items() if not check["ok"]]
+    return " ".join(parts)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # nobody reads us any more; the service goes on
+        click.echo(text)

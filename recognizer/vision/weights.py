@@ -1,0 +1,149 @@
+"""Finds dlib's model files and makes an ONNX graph of the face ResNet, once per machine; nobody else reads them.
+
+The graph is cached as `<name>-<SHA-256 of the .dat, first 16 digits>-v<format>.onnx`. It ends with an entry
+of ONNX metadata that holds the SHA-256 of all bytes before it, so a file cut short or damaged is noticed
+and built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from recognizer.errors import ModelError
+from recognizer.vision import onnx_graph
+from recognizer.vision.dlib_net import FormatError, read_net
+
+log = logging.getLogger(__name__)
+
+RESNET = "dlib_face_recognition_resnet_model_v1.dat"
+LANDMARKS = "shape_predictor_5_face_landmarks.dat"
+
+_FORMAT = 1
+"""Goes up whenever `onnx_graph` writes another graph from the same weights."""
+
+# field 14 of ONNX's ModelProto, metadata_props, holding {key: "sha256", value: 64 hexadecimal digits}:
+# protobuf appends a repeated field by mere concatenation, so the file stays a valid ONNX model
+_SEAL = b"\x72\x4a\x0a\x06sha256\x12\x40"
+_DIGEST_LENGTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Resnet:
+    """The face ResNet: an ONNX graph, and the SHA-256 (hexadecimal) of the .dat it was made from."""
+
+    graph: bytes = field(repr=False)
+    sha256: str
+
+
+def prepare_models(cache_dir: Path) -> None:
+    """Build and cache what the workers will load, and find out early that a model file is damaged.
+
+    Raises:
+        ModelError: a model file is missing or damaged.
+    """
+    load_resnet(cache_dir)
+    landmarks_file()
+
+
+def load_resnet(cache_dir: Path) -> Resnet:
+    """The face ResNet from the cache; built, and cached if possible, when it is not there.
+
+    Several processes may do this at once: each writes a file of its own and renames it.
+
+    Raises:
+        ModelError: the model file is missing or damaged.
+    """
+    data = _read_model_file(RESNET)
+    sha256 = hashlib.sha256(data).hexdigest()
+    cached = cache_dir / f"{Path(RESNET).stem}-{sha256[:16]}-v{_FORMAT}.onnx"
+    graph = _read_sealed(cached)
+    if graph is None:
+        graph = _build(data)
+        _write_sealed(cached, graph)
+    return Resnet(graph, sha256)
+
+
+def resnet_sha256() -> str:
+    """The SHA-256 (hexadecimal) of the face ResNet's model file."""
+    return hashlib.sha256(_read_model_file(RESNET)).hexdigest()
+
+
+def landmarks_file() -> Path:
+    """dlib's 5-point shape predictor; dlib itself reads it.
+
+    Raises:
+        ModelError: the file is missing.
+    """
+    path = _models_dir() / LANDMARKS
+    if not path.is_file():
+        raise ModelError(f"The model file {LANDMARKS} is missing; reinstall face_recognition_models.")
+    return path
+
+
+def landmarks_sha256() -> str:
+    """The SHA-256 (hexadecimal) of the 5-point shape predictor."""
+    return hashlib.sha256(_read_model_file(LANDMARKS)).hexdigest()
+
+
+def _models_dir() -> Path:
+    # importing the package would need pkg_resources, which new versions of setuptools no longer have
+    spec = find_spec("face_recognition_models")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError("The package face_recognition_models is not installed; it holds the model files.")
+    return Path(spec.submodule_search_locations[0]) / "models"
+
+
+def _read_model_file(name: str) -> bytes:
+    try:
+        return (_models_dir() / name).read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"The model file {name} cannot be read ({error.strerror}); reinstall face_recognition_models."
+        ) from error
+
+
+def _build(data: bytes) -> bytes:
+    try:
+        return onnx_graph.build(read_net(data))
+    except FormatError as error:
+        raise ModelError(f"The model file {RESNET} is damaged: {error}; reinstall face_recognition_models.") from error
+
+
+def _read_sealed(path: Path) -> bytes | None:
+    """The graph in `path`, or None when there is none or it is not the one that was written."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        log.warning("The cached model %s cannot be read (%s); it is built again.", path, error.strerror)
+        return None
+    graph, seal = content[: -len(_SEAL) - _DIGEST_LENGTH], content[-len(_SEAL) - _DIGEST_LENGTH :]
+    if seal != _SEAL + hashlib.sha256(graph).hexdigest().encode():
+        log.warning("The cached model %s is damaged; it is built again.", path)
+        return None
+    return graph
+
+
+def _write_sealed(path: Path, graph: bytes) -> None:
+    """Write all or nothing; a cache that cannot be written costs time at the next start, nothing else."""
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(graph + _SEAL + hashlib.sha256(graph).hexdigest().encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # weights are no secret, and the workers may be another user
+        temporary.replace(path)
+    except OSError as error:
+        log.warning("The model cannot be cached in %s (%s); every start builds it.", path.parent, error.strerror)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

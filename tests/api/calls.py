@@ -1,0 +1,70 @@
+"""How the tests call the API, and the one shape every error must have."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import httpx
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+
+class Photos:
+    """Real photos as bytes, by short name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __getitem__(self, name: str) -> bytes:
+        return next(self._folder.glob(f"{name}.*")).read_bytes()
+
+    def two_faces(self) -> bytes:
+        """Obama and Biden side by side."""
+        with Image.open(self._folder / "obama.jpg") as left, Image.open(self._folder / "biden.jpg") as right:
+            height = 500
+            both = [im.convert("RGB").resize((im.width * height // im.height, height)) for im in (left, right)]
+        page = Image.new("RGB", (both[0].width + both[1].width, height))
+        page.paste(both[0], (0, 0))
+        page.paste(both[1], (both[0].width, 0))
+        return encoded(page)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def post(
+    client: FlaskClient, path: str, *images: bytes, headers: dict[str, str] | None = None, **options: Any
+) -> TestResponse:
+    """POST images and options as a form, as curl -F does."""
+    files = [("image", (f"{number}.jpg", image)) for number, image in enumerate(images)]
+    form = httpx.Request("POST", "http://localhost", files=files or {"": ("", b"")}, data=options)
+    kind = {"Content-Type": form.headers["Content-Type"]}
+    return client.post(path, data=form.read(), headers={**kind, **(headers or {})})
+
+
+def enroll(client: FlaskClient, name: str, *images: bytes, **options: Any) -> dict[str, Any]:
+    response = post(client, "/enroll", *images, name=name, **options)
+    assert response.status_code == 201, response.text
+    assert isinstance(response.json, dict)
+    return response.json
+
+
+def assert_problem(response: TestResponse, status: int, code: str) -> dict[str, Any]:
+    """The error is in the one shape, says what to do and tells nothing about the inside."""
+    assert (response.status_code, response.json and response.json["code"]) == (status, code), response.text
+    assert response.content_type == "application/problem+json"
+    body = response.json
+    assert {"type", "title", "status", "code", "detail", "request_id"} <= body.keys()
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["X-Request-ID"] != ""
+    assert body["detail"].endswith((".", "?", '.")')), body["detail"]
+    assert len(body["detail"]) < 500
+    for inside in ("Traceback", "Error(", "Exception", "psycopg", "/tmp/", "recognizer/", 'File "'):
+        assert inside not in response.text, response.text
+    return body

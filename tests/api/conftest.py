@@ -1,0 +1,63 @@
+"""The real app over the real engine and a real PostgreSQL, called without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from calls import Photos, encoded
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+from recognizer import config
+from recognizer.app import create_app
+from recognizer.gallery.migrate import migrate
+from recognizer.runtime import Runtime
+
+
+@pytest.fixture(scope="session")
+def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
+    migrate(postgres_url, 60)
+    settings = config.load(
+        {
+            "database_url": postgres_url,
+            "data_dir": short_tmp / "api",
+            "workers": 1,
+            "max_image_bytes": 5 * 2**20,
+            "max_request_bytes": 8 * 2**20,
+        }
+    )
+    runtime = Runtime(settings)
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture(scope="session")
+def app(runtime: Runtime) -> Flask:
+    return create_app(runtime.settings, runtime)
+
+
+@pytest.fixture
+def client(app: Flask, postgres_url: str) -> FlaskClient:
+    """A client of the app over an empty gallery without keys."""
+    connection = psycopg2.connect(postgres_url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("TRUNCATE people, faces, api_keys, idempotency_keys CASCADE")
+            cursor.execute("DELETE FROM collections WHERE name <> 'default'")
+    finally:
+        connection.close()
+    return app.test_client()
+
+
+@pytest.fixture(scope="session")
+def photo(photos: Path) -> Photos:
+    return Photos(photos)
+
+
+@pytest.fixture(scope="session")
+def no_face() -> bytes:
+    return encoded(Image.linear_gradient("L").convert("RGB").resize((320, 240)))

@@ -1,0 +1,101 @@
+"""Keys, scopes and the local mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from calls import Photos, assert_problem, post
+from flask import Flask
+from flask.testing import FlaskClient
+
+from recognizer.runtime import Runtime
+
+
+def test_every_route_states_its_scope(app: Flask) -> None:
+    for rule in app.url_map.iter_rules():
+        scope = getattr(app.view_functions[rule.endpoint], "scope", None)
+        assert scope in {"recognize", "enroll", "admin", "public"}, f"{rule} states no scope"
+
+
+def test_only_health_is_public(app: Flask) -> None:
+    public = {rule.rule for rule in app.url_map.iter_rules() if app.view_functions[rule.endpoint].scope == "public"}
+    assert public == {"/health/live", "/health/ready"}
+
+
+def test_without_a_key_the_service_is_open_on_this_machine(client: FlaskClient) -> None:
+    for host in ("localhost", "localhost:8000", "127.0.0.1:8000", "[::1]:8000"):
+        assert client.get("/v1/people", headers={"Host": host}).status_code == 200, host
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "192.168.1.5:8000"},
+        {"Host": "["},
+        {"X-Forwarded-For": "10.0.0.1"},
+        {"Forwarded": "for=10.0.0.1"},
+        {"X-Real-IP": "10.0.0.1"},
+        {"Via": "1.1 proxy"},
+    ],
+)
+def test_local_mode_is_closed_to_other_names_and_proxies(client: FlaskClient, headers: dict[str, str]) -> None:
+    assert_problem(client.get("/v1/people", headers=headers), 401, "unauthorized")
+
+
+def test_with_a_key_every_request_needs_one(client: FlaskClient, runtime: Runtime) -> None:
+    record, secret = runtime.keys.create(scopes=["admin"], collection=None, label="test")
+    assert_problem(client.get("/v1/people"), 401, "unauthorized")
+    assert client.get("/v1/people", headers={"X-API-Key": secret}).status_code == 200
+    assert client.get("/v1/people", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+    assert client.get("/health/ready").status_code == 200
+    runtime.keys.revoke(record.id)
+    assert_problem(client.get("/v1/people", headers={"X-API-Key": secret}), 401, "unauthorized")
+
+
+WRONG_KEYS = {
+    "one letter off": lambda key: key[:-1] + ("a" if key[-1] != "a" else "b"),
+    "one letter more": lambda key: key + "x",
+    "empty": lambda key: "",
+    "very long": lambda key: "x" * 5000,
+}
+
+
+@pytest.mark.parametrize("how", WRONG_KEYS)
+def test_a_wrong_key_is_refused_and_not_repeated(client: FlaskClient, runtime: Runtime, how: str) -> None:
+    _, secret = runtime.keys.create(scopes=["admin"], collection=None, label="test")
+    wrong = WRONG_KEYS[how](secret)
+    response = client.get("/v1/people", headers={"X-API-Key": wrong})
+    assert_problem(response, 401, "unauthorized")
+    assert not wrong or wrong not in response.text
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_a_scope_allows_just_its_routes(client: FlaskClient, runtime: Runtime, photo: Photos) -> None:
+    _, secret = runtime.keys.create(scopes=["recognize"], collection=None, label="camera")
+    headers = {"X-API-Key": secret}
+    assert post(client, "/recognize", photo["obama"], headers=headers).status_code == 200
+    assert_problem(post(client, "/enroll", photo["obama"], name="Ada", headers=headers), 403, "forbidden")
+    assert_problem(client.get("/v1/people", headers=headers), 403, "forbidden")
+
+
+def test_a_key_of_one_collection_opens_no_other(
+    client: FlaskClient, runtime: Runtime, photo: Photos, other_collection: str
+) -> None:
+    person = post(client, "/enroll", photo["obama"], name="Ada").json["person"]
+    _, secret = runtime.keys.create(scopes=["admin"], collection=other_collection, label="")
+    headers = {"X-API-Key": secret}
+    assert_problem(client.get("/v1/people", headers=headers), 403, "forbidden")
+    assert_problem(post(client, "/recognize", photo["obama"], headers=headers), 403, "forbidden")
+    assert client.get(f"/v1/people?collection={other_collection}", headers=headers).status_code == 200
+    assert_problem(client.get(f"/v1/people/{person['id']}", headers=headers), 404, "person_not_found")
+    assert_problem(client.delete(f"/v1/people/{person['id']}", headers=headers), 404, "person_not_found")
+
+
+@pytest.fixture
+def other_collection(client: FlaskClient, runtime: Runtime) -> Iterator[str]:
+    with runtime.pool.connection() as connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO collections (name, name_key) VALUES ('doors', 'doors')")
+    yield "doors"

@@ -1,0 +1,177 @@
+"""POST /enroll: remembering people."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+
+import pytest
+from calls import Photos, assert_problem, encoded, enroll, post
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+
+
+def people(client: FlaskClient) -> list[tuple[str, int]]:
+    return [(p["name"], p["faces"]) for p in client.get("/v1/people").json["people"]]
+
+
+def test_an_enrolment_says_who_and_what_was_stored(client: FlaskClient, photo: Photos) -> None:
+    body = enroll(client, " Ada ", photo["obama"], photo["obama2"], metadata='{"door": 3}', external_id="e1")
+    assert body["person"] == {"id": body["person"]["id"], "name": "Ada", "faces": 2}
+    assert [face["index"] for face in body["enrolled"]] == [0, 1]
+    assert body["refused"] == []
+    stored = client.get(f"/v1/people/{body['person']['id']}").json
+    assert (stored["external_id"], stored["metadata"], len(stored["faces"])) == ("e1", {"door": 3}, 2)
+    assert {face["id"] for face in stored["faces"]} == {face["face_id"] for face in body["enrolled"]}
+
+
+def test_the_same_name_in_another_case_adds_to_the_person(client: FlaskClient, photo: Photos) -> None:
+    first = enroll(client, "Ada Straße", photo["obama"])
+    second = enroll(client, "ada  STRASSE", photo["obama2"])
+    assert second["person"] == {"id": first["person"]["id"], "name": "Ada Straße", "faces": 2}
+    assert second["gallery_revision"] > first["gallery_revision"]
+
+
+def test_two_requests_at_the_same_moment_make_one_person(app: Flask, client: FlaskClient, photo: Photos) -> None:
+    start = threading.Barrier(4)
+    statuses = []
+
+    def run(name: str) -> None:
+        own = app.test_client()
+        start.wait(10)
+        statuses.append(post(own, "/enroll", photo[name], name="Ada").status_code)
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in ("obama", "obama2", "obama3", "biden")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert statuses == [201] * 4
+    assert people(client) == [("Ada", 4)]
+
+
+def test_photos_can_be_added_by_person_id(client: FlaskClient, photo: Photos) -> None:
+    person = enroll(client, "Ada", photo["obama"])["person"]
+    response = post(client, "/enroll", photo["obama2"], person_id=person["id"])
+    assert response.json["person"]["faces"] == 2
+
+
+def test_usable_photos_are_stored_and_the_others_refused_with_reasons(
+    client: FlaskClient, photo: Photos, no_face: bytes
+) -> None:
+    photos = [no_face, photo["obama"], photo.two_faces(), photo["obama"][:5000], b"text", photo["obama"]]
+    body = enroll(client, "Ada", *photos)
+    assert [face["index"] for face in body["enrolled"]] == [1]
+    assert {(r["index"], r["code"]) for r in body["refused"]} == {
+        (0, "no_face"),
+        (2, "multiple_faces"),
+        (3, "image_corrupt"),
+        (4, "image_unsupported"),
+        (5, "duplicate_photo"),
+    }
+    assert all(r["detail"].endswith(".") for r in body["refused"])
+
+
+def test_face_largest_accepts_a_photo_of_several(client: FlaskClient, photo: Photos) -> None:
+    assert enroll(client, "Ada", photo.two_faces(), face="largest")["person"]["faces"] == 1
+
+
+def test_the_same_photo_again_is_refused_and_nothing_changes(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Ada", photo["obama"])
+    assert_problem(post(client, "/enroll", photo["obama"], name="Ada"), 422, "duplicate_photo")
+    assert people(client) == [("Ada", 1)]
+
+
+@pytest.mark.parametrize("which", ["no_face", "two", "text", "cut", "mixed"])
+def test_a_refused_enrolment_leaves_nobody_behind(
+    client: FlaskClient, photo: Photos, no_face: bytes, which: str
+) -> None:
+    images, code = {
+        "no_face": ([no_face], "no_face"),
+        "two": ([photo.two_faces()], "multiple_faces"),
+        "text": ([b"hello"], "image_unsupported"),
+        "cut": ([photo["biden"][:9000]], "image_corrupt"),
+        "mixed": ([no_face, b"hello"], "enrolment_refused"),
+    }[which]
+    body = assert_problem(post(client, "/enroll", *images, name="Ada"), 422, code)
+    assert [r["index"] for r in body["refused"]] == list(range(len(images)))
+    assert people(client) == []
+
+
+def test_a_small_face_is_refused(
+    client: FlaskClient,
+    photo: Photos,
+) -> None:
+    with Image.open(io.BytesIO(photo["obama"])) as image:
+        small = image.copy()
+    small.thumbnail((130, 130))
+    response = post(client, "/enroll", encoded(small, "PNG"), name="Ada")
+    assert response.json["code"] in ("face_too_small", "no_face")
+    assert people(client) == []
+
+
+def test_the_same_idempotency_key_enrols_once(client: FlaskClient, photo: Photos) -> None:
+    headers = {"Idempotency-Key": "k1"}
+    first = post(client, "/enroll", photo["obama"], b"text", name="Ada", headers=headers)
+    again = post(client, "/enroll", photo["obama"], b"text", name="Ada", headers=headers)
+    assert (first.status_code, again.status_code) == (201, 201)
+    same = ("person", "gallery_revision", "enrolled", "refused")
+    assert {k: first.json[k] for k in same} == {k: again.json[k] for k in same}
+    other = post(client, "/enroll", photo["obama2"], name="Ada", headers=headers)
+    assert_problem(other, 409, "conflict")
+    assert people(client) == [("Ada", 1)]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 300, "a b\u00e9"])
+def test_a_strange_idempotency_key_is_refused(client: FlaskClient, photo: Photos, key: str) -> None:
+    response = post(client, "/enroll", photo["obama"], name="Ada", headers={"Idempotency-Key": key})
+    assert_problem(response, 400, "invalid_request")
+
+
+@pytest.mark.parametrize("name", ["👩‍🚀 Ada", "李小龙", "O'Brien; DROP TABLE people;--", "x" * 200, "%_\\"])
+def test_names_of_all_kinds_are_names(client: FlaskClient, photo: Photos, name: str) -> None:
+    assert enroll(client, name, photo["obama"])["person"]["name"] == name
+    (face,) = post(client, "/recognize", photo["obama2"]).json["faces"]
+    assert face["person"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"name": ""},
+        {"name": "   "},
+        {"name": "x" * 201},
+        {"name": "x" * 10_000},
+        {"name": "a\x00b"},
+        {"name": "Ada", "person_id": "00000000-0000-0000-0000-000000000000"},
+        {"name": "Ada", "metadata": "[1]"},
+        {"name": "Ada", "metadata": "{"},
+        {"name": "Ada", "metadata": json.dumps({"x": "y" * 20_000})},
+        {"name": "Ada", "metadata": '{"x": "\\u0000"}'},
+        {"name": "Ada", "face": "smallest"},
+        {"name": "Ada", "nmae": "Ada"},
+    ],
+)
+def test_impossible_options_are_400_and_nothing_is_written(
+    client: FlaskClient, photo: Photos, options: dict[str, str]
+) -> None:
+    assert_problem(post(client, "/enroll", photo["obama"], **options), 400, "invalid_request")
+    assert people(client) == []
+
+
+@pytest.mark.parametrize("person_id", ["00000000-0000-0000-0000-000000000000", "42", "'"])
+def test_an_unknown_person_id_is_404(client: FlaskClient, photo: Photos, person_id: str) -> None:
+    assert_problem(post(client, "/enroll", photo["obama"], person_id=person_id), 404, "person_not_found")
+
+
+def test_an_external_id_belongs_to_one_person(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Ada", photo["obama"], external_id="e1")
+    assert_problem(post(client, "/enroll", photo["biden"], name="Joe", external_id="e1"), 409, "conflict")
+    assert people(client) == [("Ada", 1)]
+
+
+def test_more_photos_than_allowed_are_refused(client: FlaskClient, photo: Photos) -> None:
+    assert_problem(post(client, "/enroll", *[b"x"] * 21, name="Ada"), 413, "image_too_large")

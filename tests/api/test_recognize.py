@@ -1,0 +1,118 @@
+"""POST /recognize: who is in the photo."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calls import Photos, assert_problem, enroll, post
+from flask.testing import FlaskClient
+
+
+def test_an_enrolled_person_is_recognised_in_another_photo(client: FlaskClient, photo: Photos) -> None:
+    ada = enroll(client, "Obama", photo["obama"])["person"]
+    enroll(client, "Biden", photo["biden"])
+    response = post(client, "/recognize", photo["obama2"], top_k=2, include="timings")
+    body = response.json
+    (face,) = body["faces"]
+    assert face["decision"] == "match"
+    assert face["person"] == {"id": ada["id"], "name": "Obama"}
+    assert 0 < face["distance"] < 0.6 == face["threshold"]
+    assert [c["person"]["name"] for c in face["candidates"]] == ["Obama", "Biden"]
+    assert face["margin"] == pytest.approx(
+        face["candidates"][0]["confidence"] - face["candidates"][1]["confidence"], abs=1e-5
+    )
+    assert face["confidence"] > 0.5
+    assert face["matched_face_id"]
+    assert face["reasons"]
+    assert {"decode", "detect", "encode", "search", "total"} <= body["timings_ms"].keys()
+    assert body["gallery_revision"] >= 2
+    assert body["image"]["format"] == "JPEG"
+
+
+def test_a_stranger_is_unknown_and_named_nowhere_but_in_candidates(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Biden", photo["biden"])
+    (face,) = post(client, "/recognize", photo["obama"]).json["faces"]
+    assert (face["decision"], face["person"]) == ("unknown", None)
+    assert face["confidence"] < 0.5
+    assert len(face["candidates"]) == 1
+
+
+def test_an_empty_gallery_knows_nobody(client: FlaskClient, photo: Photos) -> None:
+    (face,) = post(client, "/recognize", photo["obama"]).json["faces"]
+    assert face["decision"] == "unknown"
+    nothing = {"person", "distance", "threshold", "confidence", "margin", "matched_face_id"}
+    assert {face[name] for name in nothing} == {None}
+    assert face["candidates"] == []
+
+
+def test_no_face_is_no_error(client: FlaskClient, no_face: bytes) -> None:
+    response = post(client, "/recognize", no_face)
+    assert response.status_code == 200
+    assert response.json["faces"] == []
+    assert response.json["image"] == {"width": 320, "height": 240, "format": "JPEG"}
+
+
+def test_several_faces_come_largest_first_each_with_its_person(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama2"])
+    enroll(client, "Biden", photo["biden"])
+    faces = post(client, "/recognize", photo.two_faces()).json["faces"]
+    assert {face["person"]["name"] for face in faces} == {"Obama", "Biden"}
+    areas = [(f["box"]["right"] - f["box"]["left"]) * (f["box"]["bottom"] - f["box"]["top"]) for f in faces]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_the_three_ways_to_send_an_image_give_the_same_answer(client: FlaskClient, photo: Photos) -> None:
+    data = photo["obama"]
+    text = base64.b64encode(data).decode()
+    answers = [
+        post(client, "/recognize", data, include="embedding"),
+        client.post("/recognize?include=embedding", data=data, content_type="image/jpeg"),
+        client.post("/v1/recognize", json={"image": text, "include": "embedding"}),
+        client.post("/v1/recognize", json={"images": [f"data:image/jpeg;base64,{text}"], "include": ["embedding"]}),
+    ]
+    embeddings = [np.array(answer.json["faces"][0]["embedding"]) for answer in answers]
+    assert embeddings[0].shape == (128,)
+    assert all(np.array_equal(embedding, embeddings[0]) for embedding in embeddings)
+
+
+def test_the_embedding_equals_that_of_face_recognition(client: FlaskClient, photo: Photos, photos: Path) -> None:
+    (face,) = post(client, "/recognize", photo["obama"], include="embedding").json["faces"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import face_recognition
+    pixels = face_recognition.load_image_file(photos / "obama.jpg")
+    box = face["box"]
+    (expected,) = face_recognition.face_encodings(pixels, [(box["top"], box["right"], box["bottom"], box["left"])])
+    assert np.abs(np.array(face["embedding"]) - expected).max() <= 1e-4
+
+
+def test_included_members_come_only_when_asked_for(client: FlaskClient, photo: Photos) -> None:
+    plain = post(client, "/recognize", photo["obama"]).json
+    assert "timings_ms" not in plain
+    assert not {"landmarks", "embedding"} & plain["faces"][0].keys()
+    full = post(client, "/recognize", photo["obama"], include="landmarks,embedding,timings").json
+    assert len(full["faces"][0]["landmarks"]) == 5
+
+
+def test_a_threshold_in_the_request_overrides(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    (face,) = post(client, "/recognize", photo["obama2"], threshold="0.05").json["faces"]
+    assert (face["decision"], face["threshold"]) == ("unknown", 0.05)
+    (face,) = post(client, "/recognize", photo["biden"], threshold="1.9").json["faces"]
+    assert face["decision"] == "match"
+
+
+def test_a_revision_not_reached_yet_is_not_answered(client: FlaskClient, photo: Photos) -> None:
+    revision = enroll(client, "Obama", photo["obama"])["gallery_revision"]
+    assert post(client, "/recognize", photo["obama2"], min_revision=revision).status_code == 200
+    response = post(client, "/recognize", photo["obama2"], min_revision=revision + 1)
+    assert_problem(response, 503, "gallery_behind")
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_an_unknown_collection_is_404(client: FlaskClient, photo: Photos) -> None:
+    assert_problem(post(client, "/recognize", photo["obama"], collection="nope"), 404, "collection_not_found")

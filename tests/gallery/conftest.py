@@ -1,0 +1,139 @@
+"""A migrated database, emptied for each test, and pools on it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from itertools import count
+
+import numpy as np
+import psutil
+import psycopg2
+import pytest
+from database_proxy import Proxy
+
+from recognizer.deadline import Deadline
+from recognizer.faces import Box, NewFace, Quality
+from recognizer.gallery.migrate import migrate
+from recognizer.gallery.pool import Pool
+from recognizer.gallery.store import Gallery
+from recognizer.postgres import BundledPostgres
+
+TABLES = "schema_migrations, idempotency_keys, api_keys, faces, people, collections"
+EMPTY = """
+    DELETE FROM api_keys;
+    DELETE FROM people;
+    DELETE FROM collections WHERE name_key <> 'default';
+    UPDATE collections SET revision = 0;
+"""
+
+OpenPool = Callable[..., Pool]
+
+
+@pytest.fixture(scope="session")
+def postgres_process(postgres: BundledPostgres) -> psutil.Process:
+    """The server's first process, parent of all its others."""
+    return psutil.Process(postgres.pid)
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres_url: str) -> str:
+    execute(postgres_url, f"DROP TABLE IF EXISTS {TABLES} CASCADE")
+    migrate(postgres_url, 30)
+    return postgres_url
+
+
+@pytest.fixture
+def database_url(migrated_url: str) -> str:
+    """A migrated database that holds nothing but the collection `default`."""
+    migrate(migrated_url, 30)
+    execute(migrated_url, EMPTY)
+    return migrated_url
+
+
+@pytest.fixture
+def open_pool(database_url: str) -> Iterator[OpenPool]:
+    """Opens pools with a test's own settings, and closes them when the test is over."""
+    with ExitStack() as pools:
+
+        def open_one(url: str = database_url, **settings: float) -> Pool:
+            plain = {
+                "minimum": 0,
+                "maximum": 2,
+                "timeout_seconds": 5.0,
+                "connect_timeout_seconds": 5.0,
+                "statement_timeout_seconds": 10.0,
+            }
+            return pools.enter_context(Pool(url, **{**plain, **settings}))
+
+        yield open_one
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    with Proxy(database_url) as door:
+        yield door
+
+
+@pytest.fixture
+def pool(open_pool: OpenPool) -> Pool:
+    return open_pool(maximum=8)
+
+
+@pytest.fixture
+def gallery(pool: Pool) -> Gallery:
+    return Gallery(pool)
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline(60)
+
+
+@pytest.fixture
+def new_face() -> Callable[..., NewFace]:
+    """Makes faces of photos that are all different, unless a test says otherwise."""
+    numbers = count()
+    random = np.random.default_rng(0)
+
+    def make(index: int = 0, *, photo: str | None = None, **given: object) -> NewFace:
+        photo = f"photo {next(numbers)}" if photo is None else photo
+        plain = {
+            "index": index,
+            "box": Box(1, 2, 30, 40),
+            "quality": Quality(0.75, ("LOW_SHARPNESS",)),
+            "embedding": random.normal(0, 0.1, 128).astype(np.float32),
+            "model_id": "model-1",
+            "photo_sha256": hashlib.sha256(photo.encode()).digest(),
+        }
+        return NewFace(**{**plain, **given})
+
+    return make
+
+
+def execute(url: str, sql: str) -> list[tuple[object, ...]]:
+    """Run some SQL beside the code under test."""
+    with closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def sql(database_url: str) -> Callable[[str], list[tuple[object, ...]]]:
+    """Runs SQL beside the code under test."""
+    return lambda statement: execute(database_url, statement)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Waits until something is so."""
+
+    def wait(condition: Callable[[], object], within_seconds: float = 20.0) -> None:
+        until = time.monotonic() + within_seconds
+        while not condition():
+            assert time.monotonic() < until, "it never came about"
+            time.sleep(0.01)
+
+    return wait

@@ -1,0 +1,114 @@
+"""The service as a user runs it: real processes, HTTP only. These tests may not import the package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+START_LIMIT_SECONDS = 60
+
+
+class Service:
+    """One `recognizer serve` with its own data directory; everything it starts is gone after `stop()`."""
+
+    def __init__(self, data_dir: Path, *options: str, port: int | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._options = options
+        self.output = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in close()
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self, wait: bool = True, **environment: str) -> Service:
+        command = [sys.executable, "-m", "recognizer", "serve", "--data-dir", str(self.data_dir)]
+        self.process = subprocess.Popen(
+            [*command, "--port", str(self.port), *self._options],
+            stdout=self.output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, **environment},
+        )
+        if wait:
+            self.wait_until_ready()
+        return self
+
+    def wait_until_ready(self, seconds: float = START_LIMIT_SECONDS) -> None:
+        assert self.process
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, f"the service ended:\n{self.said()}"
+            if self.is_ready():
+                return
+            time.sleep(0.1)
+        raise AssertionError(f"not ready after {seconds} s:\n{self.said()}")
+
+    def is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=3).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def said(self) -> str:
+        self.output.seek(0)
+        return self.output.read()
+
+    def processes(self) -> list[psutil.Process]:
+        """The supervisor and everything below it, among them PostgreSQL and the workers."""
+        assert self.process
+        try:
+            parent = psutil.Process(self.process.pid)
+            return [parent, *parent.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def kill_all(self) -> None:
+        """kill -9 of every process at once, as a power cut would."""
+        processes = self.processes()
+        for process in processes:
+            process.suspend()
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes, timeout=10)
+        assert self.process
+        self.process.wait(10)
+
+    def stop(self, sig: int = signal.SIGTERM, seconds: float = 40) -> int:
+        assert self.process
+        if self.process.poll() is None:
+            self.process.send_signal(sig)
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                self.kill_all()
+
+    def close(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.stop()
+        self.output.close()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def enroll(url: str, name: str, *photos: bytes, **options: str) -> httpx.Response:
+    files = [("image", (f"{number}.jpg", photo)) for number, photo in enumerate(photos)]
+    return httpx.post(f"{url}/enroll", files=files, data={"name": name, **options}, timeout=60)
+
+
+def recognize(url: str, photo: bytes, **options: str) -> httpx.Response:
+    return httpx.post(f"{url}/recognize", files={"image": photo}, data=options, timeout=60)
