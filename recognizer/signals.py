@@ -5,9 +5,14 @@ from __future__ import annotations
 import select
 import signal
 import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+Result = TypeVar("Result")
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
 
@@ -66,6 +71,26 @@ class Signals:
         """Raise `StopRequested` when a stop has been asked for."""
         if self.stops:
             raise StopRequested
+
+    def interruptibly(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in a thread, so that a signal ends the wait for it; unfinished, it ends with this process.
+
+        Raises:
+            StopRequested: a stop has been asked for.
+            Exception: whatever `work` raises.
+        """
+        outcome: Future[Result] = Future()
+
+        def do() -> None:
+            try:
+                outcome.set_result(work())
+            except BaseException as error:  # noqa: BLE001 - handed over, not handled
+                outcome.set_exception(error)
+
+        threading.Thread(target=do, name="start", daemon=True).start()
+        while not outcome.done():
+            self.pause(0.01)
+        return outcome.result()
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.stops += 1

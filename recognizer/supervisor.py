@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 
@@ -30,8 +28,6 @@ from recognizer.postgres import BundledPostgres
 from recognizer.servers.child import ServerChild, available_port, base_url, stop_orphans
 from recognizer.signals import Signals, StopRequested
 from recognizer.vision.weights import prepare_models
-
-Result = TypeVar("Result")
 
 EXIT_FAILED = 1
 EXIT_ALREADY_RUNNING = 3
@@ -163,7 +159,7 @@ class Supervisor:
             _say(f"The database is away; the service starts and is not ready until it comes. ({error})")
 
     def _prepare_models(self) -> None:
-        self._interruptibly(lambda: prepare_models(self._settings.data_dir / "models"))
+        self._signals.interruptibly(lambda: prepare_models(self._settings.data_dir / "models"))
         _say("Models: prepared")
 
     def _bring_schema_up_to_date(self) -> None:
@@ -174,7 +170,7 @@ class Supervisor:
             StartupError: the schema cannot be brought up to date, or there is no key.
         """
         settings = self._settings
-        self._interruptibly(
+        self._signals.interruptibly(
             lambda: check_connection_limit(
                 self._url,
                 workers=settings.workers,
@@ -182,26 +178,11 @@ class Supervisor:
                 deadline_seconds=_REACH_SECONDS,
             )
         )
-        applied = self._interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
-        self._schema_ready = True
+        applied = self._signals.interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
         _say(f"Database: {'applied ' + ', '.join(applied) if applied else 'up to date'}")
         if not settings.loopback:
             self._demand_key()
-
-    def _interruptibly(self, work: Callable[[], Result]) -> Result:
-        """Do `work` in a thread, so that a signal ends the wait for it; what is unfinished ends with this process."""
-        outcome: Future[Result] = Future()
-
-        def do() -> None:
-            try:
-                outcome.set_result(work())
-            except BaseException as error:  # noqa: BLE001 - handed over, not handled
-                outcome.set_exception(error)
-
-        threading.Thread(target=do, name="start", daemon=True).start()
-        while not outcome.done():
-            self._signals.pause(0.01)
-        return outcome.result()
+        self._schema_ready = True
 
     def _demand_key(self) -> None:
         with Pool.open(self._settings, self._url) as pool:
@@ -306,7 +287,7 @@ def _failing(answer: Mapping[str, Any] | None) -> str:
     if answer is None:
         return "The server does not answer."
     checks = answer.get("checks", {})
-    parts = [f"{name}: {check.get('detail', 'not ready')}" for name, check in checks.items() if not check["ok"]]
+    parts = [f"{name}: {check.get('detail', 'not ready')}" for name, check in checks.items() if not check.get("ok")]
     return " ".join(parts)
 
 

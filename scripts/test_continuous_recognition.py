@@ -507,7 +507,7 @@ class Guests:
         numbers = {person: number for number, person in enumerate(dict.fromkeys(photo.person for photo in photos), 1)}
         for photo in photos:
             name = f"{self.name}-{numbers[photo.person]}"
-            answer = self._client.ask("POST", "/enroll", *_as_form(photo, name=name))
+            answer = self._client.ask("POST", "/enroll", *_as_form(photo, name=name, face="largest"))
             if answer.status == 201:
                 try:
                     self.ids[photo.person] = str(answer.json()["person"]["id"])
@@ -1294,14 +1294,13 @@ def draw(report: Mapping[str, Any], path: Path) -> str | None:
     figure, (memory, latency, rate) = pyplot.subplots(3, 1, figsize=(11, 10), sharex=True, layout="constrained")
     figure.suptitle(f"{report['url']} ({report['server']}), {report['began'][:16]}: {report['verdict'].upper()}")
     _draw_memory(memory, report["samples"])
-    moments = report["timeline"]
+    moments = report["timeline"][:-1]  # the last stretch of time is incomplete and would look like a breakdown
     at = [moment["at"] / 60 for moment in moments]
     for name, colour in (("p50_ms", "tab:blue"), ("p99_ms", "tab:orange")):
         values = [math.nan if moment[name] is None else moment[name] for moment in moments]
         latency.plot(at, values, color=colour, label=name.removesuffix("_ms"))
     step = at[1] * 60 if len(at) > 1 else 1.0
-    # the last stretch of time is incomplete and would look like a breakdown
-    rate.plot(at[:-1], [moment["requests"] / step for moment in moments[:-1]], color="tab:green", label="requests")
+    rate.plot(at, [moment["requests"] / step for moment in moments], color="tab:green", label="requests")
     for name, colour in (("errors", "tab:red"), ("busy", "tab:purple")):
         rate.bar(at, [moment[name] / step for moment in moments], width=step / 60, color=colour, label=name)
     axes = ((memory, "memory, MB"), (latency, "time to answer, ms"), (rate, "per second"))

@@ -21,7 +21,7 @@ def vision_settings(tmp_path_factory: pytest.TempPathFactory) -> MakeSettings:
     folder = tmp_path_factory.mktemp("data")
 
     def make(**changed: object) -> Settings:
-        chosen = {"data_dir": folder, "workers": 1, "working_pixels": 8_000_000}
+        chosen = {"data_dir": folder, "workers": 1, "min_face_pixels": 36, "working_pixels": 8_000_000}
         return Settings(**{**chosen, **changed})
 
     return make

@@ -52,6 +52,17 @@ def overlap(a: Box, b: Box) -> float:
     return shared / (a.area + b.area - shared)
 
 
+class Spy:
+    """A detector that finds nothing and tells what it was shown."""
+
+    def __init__(self, tell: Callable[[np.ndarray, int], None]) -> None:
+        self._tell = tell
+
+    def run(self, pixels: np.ndarray, upsample: int, threshold: float) -> tuple[list, list, list]:
+        self._tell(pixels, upsample)
+        return [], [], []
+
+
 # -- equal to face_recognition --
 
 
@@ -59,7 +70,7 @@ def assert_equal_to_library(engine: Engine, library: ModuleType, data: bytes) ->
     ours = analyse(engine, data)
     with decoded(data, LIMITS) as image:
         theirs = library.face_locations(image.pixels)
-        boxes = [(face.box.top, face.box.right - 1, face.box.bottom - 1, face.box.left) for face in ours.faces]
+        boxes = [(face.box.top, face.box.right, face.box.bottom, face.box.left) for face in ours.faces]
         expected = np.array(library.face_encodings(image.pixels, boxes)).reshape(-1, 128)
         height, width, _ = image.pixels.shape
     trimmed = {(max(0, t), min(width, r), min(height, b), max(0, left)) for t, r, b, left in boxes}
@@ -177,11 +188,21 @@ def test_a_batch_gives_what_single_faces_give(vision_settings: Callable[..., Set
 
 def test_smaller_faces_than_asked_for_are_left_out(engine: Engine, crowd: Image.Image) -> None:
     data = encode(crowd)
-    sizes = [face.box.width for face in analyse(engine, data).faces]
-    for smallest in (0, 1, sizes[2] - 5, sizes[1] - 5, sizes[0] - 20, 10_000):
-        found = engine.analyse(data, Deadline(60), min_face_pixels=smallest).faces
-        assert all(face.box.width >= smallest for face in found)
-        assert len(found) == sum(size >= smallest for size in sizes)
+    largest, *_, smallest = (face.box.width for face in analyse(engine, data).faces)
+    assert smallest > 40
+    for asked, expected in ((0, 3), (1, 3), (40, 3), (smallest, 3), (largest - 30, 1), (10_000, 0)):
+        found = engine.analyse(data, Deadline(60), min_face_pixels=asked).faces
+        assert len(found) == expected, asked
+        assert all(face.box.width >= asked for face in found)
+
+
+def test_the_smallest_face_asked_for_decides_how_far_an_image_is_enlarged() -> None:
+    doubled: list[int] = []
+    detector = Detector(2, 10**6)
+    detector._local.detector = Spy(lambda pixels, upsample: doubled.append(upsample))
+    for smallest in (0, 18, 19, 36, 37, 71, 72, 500):
+        detector.detect(np.zeros((50, 50, 3), np.uint8), smallest)
+    assert doubled[::2] == [2, 2, 2, 1, 1, 1, 0, 0]  # every second one is the small blank
 
 
 def test_eight_orientations_give_the_same_face(engine: Engine, shared: Path) -> None:
@@ -242,16 +263,10 @@ def test_large_photos_lose_no_face(engine: Engine, shared: Path, name: str) -> N
     assert len(faces) >= {"test8.jpg": 38}.get(name, 1)
 
 
-def test_what_is_searched_is_bounded(photos: Path) -> None:
+def test_what_is_searched_is_bounded() -> None:
     searched: list[int] = []
-
-    class Spy:
-        def run(self, pixels: np.ndarray, upsample: int, threshold: float) -> tuple[list, list, list]:
-            searched.append(pixels.shape[0] * pixels.shape[1] * 4**upsample)
-            return [], [], []
-
     detector = Detector(2, 1_000_000)
-    detector._local.detector = Spy()
+    detector._local.detector = Spy(lambda pixels, upsample: searched.append(pixels.size // 3 * 4**upsample))
     for height, width in ((100, 100), (250, 250), (700, 700), (999, 999), (3000, 2000)):
         searched.clear()
         assert detector.detect(np.zeros((height, width, 3), np.uint8), 1) == []

@@ -1,0 +1,177 @@
+"""Compares the engine with face_recognition on a folder of photos: the same faces, the same embeddings, how much faster.
+
+    python benchmarks/parity.py --root ../shared/faces/people
+
+Both take turns on every photo, one thread each, so what else the machine does meets both alike; read the
+ratios, not the milliseconds. Where the folder holds a `boxes.csv` (file,left,top,right,bottom), it is also
+counted how many of the labelled faces each of them finds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from recognizer.config import Settings
+from recognizer.deadline import Deadline
+from recognizer.errors import Unusable
+from recognizer.faces import Box
+from recognizer.vision.alignment import Aligner
+from recognizer.vision.encoding import Encoder
+from recognizer.vision.engine import Engine, models_dir, open_engine
+from recognizer.vision.images import ImageLimits, decoded
+from recognizer.vision.weights import landmarks_file, load_resnet
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import face_recognition
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SAME_FACE = 0.4
+"""Intersection over union from which on two boxes are the same face."""
+
+
+@dataclass
+class Totals:
+    """What was seen in all photos so far; seconds by (task, who)."""
+
+    photos: int = 0
+    unusable: int = 0
+    faces: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    labelled: int = 0
+    seconds: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    differences: list[float] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+
+
+class Comparison:
+    """Both sides, and the totals."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine: Engine = open_engine(settings)
+        self.aligner = Aligner(landmarks_file())
+        self.encoder = Encoder(load_resnet(models_dir(settings)).graph)
+        self.limits = ImageLimits(2**30, 500_000_000, settings.working_pixels)
+        self.totals = Totals()
+
+    def compare(self, path: Path, labels: list[Box]) -> None:
+        data = path.read_bytes()
+        try:
+            self.whole_photo(data, path, labels)
+            with decoded(data, self.limits) as image:
+                self.embeddings(image.pixels)
+        except Unusable:
+            self.totals.unusable += 1
+        self.totals.photos += 1
+
+    def whole_photo(self, data: bytes, path: Path, labels: list[Box]) -> None:
+        started = time.perf_counter()
+        analysis = self.engine.analyse(data, Deadline(600))
+        self.spent("photo", "recognizer", started)
+        started = time.perf_counter()
+        picture = face_recognition.load_image_file(path)
+        found = face_recognition.face_locations(picture)
+        face_recognition.face_encodings(picture, found)
+        self.spent("photo", "face_recognition", started)
+        ours = [face.box for face in analysis.faces]
+        theirs = [Box(left, top, right, bottom) for top, right, bottom, left in found]
+        for who, boxes in (("recognizer", ours), ("face_recognition", theirs)):
+            self.totals.faces[who] += len(boxes)
+            self.totals.faces["labelled, " + who] += sum(any(is_same(a, b) for b in boxes) for a in labels)
+        self.totals.faces["both"] += sum(any(is_same(a, b) for b in theirs) for a in ours)
+        self.totals.labelled += len(labels)
+
+    def embeddings(self, pixels: np.ndarray) -> None:
+        """The same boxes for both: landmarks, chip, embedding."""
+        boxes = face_recognition.face_locations(pixels)
+        if not boxes:
+            return
+        started = time.perf_counter()
+        theirs = np.array(face_recognition.face_encodings(pixels, boxes))
+        self.spent("face", "face_recognition", started)
+        started = time.perf_counter()
+        aligned = [self.aligner.align(pixels, Box(left, top, right, bottom)) for top, right, bottom, left in boxes]
+        ours = self.encoder.encode([face.chip for face in aligned])
+        self.spent("face", "recognizer", started)
+        self.totals.differences += np.abs(ours - theirs).max(axis=1).tolist()
+        self.totals.distances += np.linalg.norm(ours - theirs, axis=1).tolist()
+
+    def spent(self, task: str, who: str, started: float) -> None:
+        self.totals.seconds[task, who] += time.perf_counter() - started
+
+
+def is_same(a: Box, b: Box) -> bool:
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    shared = max(0, width) * max(0, height)
+    return shared >= SAME_FACE * (a.area + b.area - shared)
+
+
+def read_labels(root: Path) -> dict[str, list[Box]]:
+    labels: dict[str, list[Box]] = defaultdict(list)
+    if (root / "boxes.csv").is_file():
+        with (root / "boxes.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                labels[row["file"]].append(Box(*(int(row[edge]) for edge in ("left", "top", "right", "bottom"))))
+    return labels
+
+
+def report(totals: Totals) -> None:
+    def row(what: str, theirs: object, ours: object, ratio: object = "") -> None:
+        print(f"{what:<46}{theirs!s:>18}{ours!s:>14}{ratio!s:>10}")
+
+    print(
+        f"\n{totals.photos} photos, {totals.unusable} of them unusable; {len(totals.differences)} faces encoded by both\n"
+    )
+    row("", "face_recognition", "recognizer", "ratio")
+    for task, what, count in (
+        ("face", "landmarks, chip and embedding, ms per face", len(totals.differences)),
+        ("photo", "bytes to embeddings, ms per photo", totals.photos),
+    ):
+        theirs, ours = (totals.seconds[task, who] for who in ("face_recognition", "recognizer"))
+        row(
+            what,
+            *(f"{seconds / max(1, count) * 1000:.1f}" for seconds in (theirs, ours)),
+            f"{theirs / max(ours, 1e-9):.1f}",
+        )
+    row("faces found", totals.faces["face_recognition"], totals.faces["recognizer"], f"both {totals.faces['both']}")
+    if totals.labelled:
+        both = (totals.faces[f"labelled, {who}"] for who in ("face_recognition", "recognizer"))
+        row(f"of {totals.labelled} labelled faces", *both)
+    if totals.differences:
+        print(f"\nlargest difference of any component  {max(totals.differences):.2e}   (allowed: 1e-04)")
+        print(f"largest L2 distance of a face        {max(totals.distances):.2e}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--root", type=Path, required=True, help="folder of photos, searched recursively")
+    root = parser.parse_args().root
+    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        parser.error(f"no photos in {root}")
+    labels = read_labels(root)
+    with tempfile.TemporaryDirectory() as folder:
+        comparison = Comparison(Settings(data_dir=Path(folder), workers=1, max_image_bytes=2**26))
+        for number, path in enumerate(paths, 1):
+            comparison.compare(path, labels[path.name])
+            if number % 20 == 0 or number == len(paths):
+                print(f"\r{number}/{len(paths)} photos", end="", file=sys.stderr, flush=True)
+        print(file=sys.stderr)
+    report(comparison.totals)
+    return 0 if max(comparison.totals.differences, default=0.0) <= 1e-4 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,178 @@
+"""Migrations: applied once, by one process at a time, to a database that is fit for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg2
+import pytest
+from database_proxy import Proxy
+
+from recognizer.errors import ConfigError, DatabaseUnavailable, StartupError
+from recognizer.gallery import migrate as module
+from recognizer.gallery.migrate import Migration, known_migrations, migrate, pending
+from recognizer.gallery.pool import Pool
+
+Sql = Callable[[str], list[tuple[object, ...]]]
+
+NAMES = [migration.name for migration in known_migrations()]
+
+
+@pytest.fixture
+def empty_url(database_url: str, sql: Sql) -> Iterator[str]:
+    """The database without any of our tables; they are back when the test is over."""
+    tables = "schema_migrations, idempotency_keys, api_keys, faces, people, collections"
+    sql(f"DROP TABLE {tables} CASCADE")
+    yield database_url
+    sql(f"DROP TABLE IF EXISTS {tables}, extra CASCADE")
+    migrate(database_url, 30)
+
+
+def what_is_pending(url: str) -> list[str]:
+    with closing(psycopg2.connect(url)) as connection:
+        return pending(connection)
+
+
+def test_file_names_are_numbered_without_gaps() -> None:
+    assert [name[:5] for name in NAMES] == [f"{number:04}_" for number in range(1, len(NAMES) + 1)]
+
+
+def test_an_empty_database_is_brought_up_to_date_once(empty_url: str, sql: Sql) -> None:
+    assert what_is_pending(empty_url) == NAMES
+    assert migrate(empty_url, 30) == NAMES
+    assert what_is_pending(empty_url) == []
+    assert migrate(empty_url, 30) == []
+    assert sql("SELECT name FROM collections") == [("default",)]
+
+
+def test_pending_leaves_a_pooled_connection_usable(pool: Pool) -> None:
+    with pool.connection() as connection:
+        assert pending(connection) == []
+        connection.cursor().execute("SELECT 1")
+
+
+def test_processes_that_start_at_once_take_turns(empty_url: str) -> None:
+    program = "import sys; from recognizer.gallery.migrate import migrate; print(len(migrate(sys.argv[1], 60)))"
+    command = [sys.executable, "-W", "error", "-c", program, empty_url]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    applied = sorted(int(process.communicate(timeout=60)[0]) for process in processes)
+    assert applied == [0, 0, 0, len(NAMES)]
+
+
+def test_a_failing_migration_leaves_nothing_behind(empty_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [
+        *known_migrations(),
+        Migration("9001_fine", "CREATE TABLE extra (x int)"),
+        Migration("9002_broken", "SELECT * FROM nothing"),
+    ]
+    monkeypatch.setattr(module, "known_migrations", lambda: broken)
+    with pytest.raises(psycopg2.ProgrammingError):
+        migrate(empty_url, 30)
+    assert sql("SELECT to_regclass('people'), to_regclass('extra'), to_regclass('schema_migrations')") == [
+        (None, None, None)
+    ]
+
+
+def test_only_what_is_missing_is_applied(empty_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    migrate(empty_url, 30)
+    more = [*known_migrations(), Migration("9001_extra", "CREATE TABLE extra (percent text DEFAULT '100 %s')")]
+    monkeypatch.setattr(module, "known_migrations", lambda: more)
+    assert what_is_pending(empty_url) == ["9001_extra"]
+    assert migrate(empty_url, 30) == ["9001_extra"]
+
+
+def test_a_newer_database_is_refused_but_lacks_nothing(empty_url: str, sql: Sql) -> None:
+    migrate(empty_url, 30)
+    sql("INSERT INTO schema_migrations (name, sha256) VALUES ('9999_future', '')")
+    with pytest.raises(StartupError, match="9999_future"):
+        migrate(empty_url, 30)
+    assert what_is_pending(empty_url) == []
+
+
+def test_a_migration_that_was_changed_afterwards_is_refused(empty_url: str, sql: Sql) -> None:
+    migrate(empty_url, 30)
+    sql("UPDATE schema_migrations SET sha256 = ''")
+    with pytest.raises(StartupError, match=NAMES[0]):
+        migrate(empty_url, 30)
+
+
+def test_waiting_for_another_process_is_bounded(database_url: str) -> None:
+    with closing(psycopg2.connect(database_url)) as other:
+        other.cursor().execute("SELECT pg_advisory_xact_lock(%s)", (module.LOCK_ID,))
+        with pytest.raises(DatabaseUnavailable, match="Another process"):
+            migrate(database_url, 0.5)
+    assert migrate(database_url, 30) == []
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(database_url: str, proxy: Proxy) -> None:
+    proxy.shut()
+    opening = threading.Timer(0.5, proxy.open)
+    opening.start()
+    assert migrate(proxy.url, 30) == []
+    opening.join()
+
+
+def test_a_database_that_never_answers_is_given_up(database_url: str, proxy: Proxy) -> None:
+    proxy.freeze()
+    began = time.monotonic()
+    with pytest.raises(DatabaseUnavailable):
+        migrate(proxy.url, 1)
+    assert time.monotonic() - began < 10
+
+
+def test_an_impossible_url_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(ConfigError):
+        migrate("postgresql://host/name?nonsense=1", 1)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [("MIN_POSTGRESQL", 999, "PostgreSQL"), ("MIN_PGVECTOR", (999, 0), "pgvector")],
+)
+def test_servers_that_are_too_old_are_refused(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, setting: str, value: object, message: str
+) -> None:
+    monkeypatch.setattr(module, setting, value)
+    with pytest.raises(StartupError, match=message):
+        migrate(database_url, 30)
+
+
+class Answering:
+    """A cursor of a server with other versions."""
+
+    def __init__(self, postgresql: int, pgvector: tuple[str | None, str] | None) -> None:
+        self.connection = self
+        self.server_version = postgresql
+        self._pgvector = pgvector
+
+    def execute(self, statement: str) -> None:
+        pass
+
+    def fetchone(self) -> tuple[str | None, str] | None:
+        return self._pgvector
+
+
+@pytest.mark.parametrize(
+    ("postgresql", "pgvector", "message"),
+    [
+        (140012, (None, "0.8.0"), "PostgreSQL 14 is too old"),
+        (150000, None, "lacks pgvector"),
+        (150000, (None, "0.7.4"), "install version 0.8"),
+        (150000, ("0.7.4", "0.8.1"), "ALTER EXTENSION vector UPDATE"),
+    ],
+)
+def test_each_unfit_server_gets_its_own_remedy(
+    postgresql: int, pgvector: tuple[str | None, str] | None, message: str
+) -> None:
+    with pytest.raises(StartupError, match=message):
+        module._check_server(Answering(postgresql, pgvector))
+
+
+@pytest.mark.parametrize("pgvector", [(None, "0.8.0"), ("0.8.5", "0.8.5"), ("0.10.0", "0.10.0"), ("1.0", "1.0")])
+def test_fit_servers_pass(pgvector: tuple[str | None, str]) -> None:
+    module._check_server(Answering(180000, pgvector))
