@@ -1,10 +1,11 @@
-"""Compares the engine with face_recognition on a folder of photos: the same faces, the same embeddings, how much faster.
+"""Compares the engine with face_recognition on a folder of photos: faces found, embeddings, time.
 
     python benchmarks/parity.py --root ../shared/faces/people
 
 Both take turns on every photo, one thread each, so what else the machine does meets both alike; read the
-ratios, not the milliseconds. Where the folder holds a `boxes.csv` (file,left,top,right,bottom), it is also
-counted how many of the labelled faces each of them finds.
+ratios, not the milliseconds. The engine's settings are the service's: defaults, or `RECOGNIZER_*` variables.
+Where the folder holds a `boxes.csv` (file,left,top,right,bottom), it is also counted how many of the labelled
+faces each of them finds.
 """
 
 from __future__ import annotations
@@ -131,9 +132,7 @@ def report(totals: Totals) -> None:
     def row(what: str, theirs: object, ours: object, ratio: object = "") -> None:
         print(f"{what:<46}{theirs!s:>18}{ours!s:>14}{ratio!s:>10}")
 
-    print(
-        f"\n{totals.photos} photos, {totals.unusable} of them unusable; {len(totals.differences)} faces encoded by both\n"
-    )
+    print(f"\n{totals.photos} photos, {totals.unusable} unusable; {len(totals.differences)} faces encoded by both\n")
     row("", "face_recognition", "recognizer", "ratio")
     for task, what, count in (
         ("face", "landmarks, chip and embedding, ms per face", len(totals.differences)),

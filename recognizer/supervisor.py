@@ -14,19 +14,20 @@ from typing import Any, NoReturn
 
 import click
 
-from recognizer import __version__, datadir
-from recognizer.account import database_account
+from recognizer import __version__
 from recognizer.config import Settings
-from recognizer.datadir import AlreadyRunning
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, RecognizerError, StartupError
 from recognizer.gallery.direct import check_connection_limit
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
-from recognizer.postgres import BundledPostgres
+from recognizer.host import datadir
+from recognizer.host.account import database_account
+from recognizer.host.datadir import AlreadyRunning
+from recognizer.host.signals import Signals, StopRequested
+from recognizer.postgres.server import BundledPostgres
 from recognizer.servers.child import ServerChild, available_port, base_url, stop_orphans
-from recognizer.signals import Signals, StopRequested
 from recognizer.vision.weights import prepare_models
 
 EXIT_FAILED = 1

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from recognizer import datadir
-from recognizer.account import database_account
-from recognizer.postgres import BundledPostgres
+from recognizer.host import datadir
+from recognizer.host.account import database_account
+from recognizer.postgres.server import BundledPostgres
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -8,6 +8,7 @@ import threading
 import time
 
 from recognizer.errors import DatabaseUnavailable
+from recognizer.gallery.connection import cause_of
 from recognizer.gallery.supply import Supply
 
 PROBE_PAUSE_SECONDS = 0.5
@@ -99,6 +100,6 @@ class Breaker:
 
     def _set_away(self, error: DatabaseUnavailable) -> None:
         if self.away is None:
-            logger.warning("The database is away; requests are refused until it answers: %s", error.__cause__)
+            logger.warning("The database is away; requests are refused until it answers: %s", cause_of(error))
         self.away = str(error)
         self._changed.notify_all()

@@ -115,6 +115,7 @@ def _close_unwanted(attempt: Future[Connection]) -> None:
 SET_UP = """
     SELECT set_config('statement_timeout', %(limit)s, false),
            set_config('idle_in_transaction_session_timeout', %(limit)s, false),
+           set_config('default_transaction_isolation', 'read committed', false),  -- a writer that waited sees the rest
            set_config('TimeZone', 'UTC', false),
            set_config('jit', 'off', false),  -- compiling a search takes longer than the search
            CASE WHEN version() !~* 'windows|visual|msvc|mingw'  -- a server there cannot look
@@ -134,6 +135,11 @@ def set_up(connection: Connection, statement_timeout_seconds: float) -> None:
         cursor.execute(SET_UP, {"limit": str(math.ceil(statement_timeout_seconds * 1000))})
     register_vector(connection)
     connection.autocommit = False
+
+
+def cause_of(error: BaseException) -> str:
+    """What the driver said, in one line for the log; it may name the host and the user, never the password."""
+    return " ".join(str(error.__cause__ or error).split())
 
 
 def is_unavailability(error: psycopg2.Error) -> bool:

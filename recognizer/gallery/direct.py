@@ -11,7 +11,14 @@ import psycopg2
 
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, StartupError
-from recognizer.gallery.connection import NO_ANSWER, Connection, connect, connection_arguments, is_unavailability
+from recognizer.gallery.connection import (
+    NO_ANSWER,
+    Connection,
+    cause_of,
+    connect,
+    connection_arguments,
+    is_unavailability,
+)
 from recognizer.gallery.watchdog import Watchdog
 
 ATTEMPT_SECONDS = 5.0
@@ -75,6 +82,6 @@ def _connected(url: str, deadline: Deadline) -> Connection:
             if deadline.remaining_seconds() <= RETRY_SECONDS:
                 raise
             if not waiting:
-                logger.warning("Waiting for the database: %s", error.__cause__)
+                logger.warning("Waiting for the database: %s", cause_of(error))
             waiting = True
             time.sleep(RETRY_SECONDS)

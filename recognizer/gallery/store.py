@@ -103,7 +103,8 @@ class Gallery:
 
         Raises:
             CollectionNotFound, PersonNotFound
-            Conflict: the external_id is another person's, or the idempotency key another request's.
+            Conflict: the external_id is another person's, the person has another one, or the idempotency
+                key came with another request.
             EnrolmentRefused: there is nothing to store.
             InvalidRequest: the name, the external_id or the metadata cannot be stored.
         """

@@ -20,8 +20,8 @@ import psutil
 from recognizer.config import ENV_PREFIX, Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
-from recognizer.processes import spawn, stop_all
-from recognizer.signals import Signals
+from recognizer.host.processes import spawn, stop_all
+from recognizer.host.signals import Signals
 
 COMMAND = (sys.executable, "-m", "recognizer.servers.windows" if os.name == "nt" else "recognizer.servers.linux")
 _HEALTH_SECONDS = 3.0

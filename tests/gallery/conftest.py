@@ -19,7 +19,7 @@ from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
-from recognizer.postgres import BundledPostgres
+from recognizer.postgres.server import BundledPostgres
 
 TABLES = "schema_migrations, idempotency_keys, api_keys, faces, people, collections"
 EMPTY = """
@@ -32,7 +32,7 @@ EMPTY = """
 OpenPool = Callable[..., Pool]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def postgres_process(postgres: BundledPostgres) -> psutil.Process:
     """The server's first process, parent of all its others."""
     return psutil.Process(postgres.pid)

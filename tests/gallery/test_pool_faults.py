@@ -16,6 +16,7 @@ from database_proxy import Proxy
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, DeadlineExceeded, RecognizerError, Unavailable
 from recognizer.gallery.pool import Pool
+from recognizer.postgres.server import BundledPostgres
 
 OpenPool = Callable[..., Pool]
 Sql = Callable[[str], list[tuple[object, ...]]]
@@ -234,6 +235,20 @@ def test_a_stopped_server_bounds_calls_and_connects_and_is_used_again_when_it_co
         assert "served" not in {name for name, _ in ends}
         assert max(seconds for _, seconds in ends) < 5
         eventually(lambda: pool.statistics().away)
+    eventually(lambda: works(pool), within_seconds=10)
+    assert all_slots_work(pool)
+
+
+def test_a_server_that_was_stopped_and_started_is_used_again(
+    open_pool: OpenPool, postgres: BundledPostgres, eventually: Eventually
+) -> None:
+    pool = open_pool(minimum=2, maximum=4)
+    eventually(lambda: pool.statistics().idle == 2)
+    postgres.stop()
+    try:
+        eventually(lambda: not works(pool) and pool.statistics().away)
+    finally:
+        postgres.start()
     eventually(lambda: works(pool), within_seconds=10)
     assert all_slots_work(pool)
 

@@ -24,9 +24,9 @@ import psycopg2
 import pytest
 
 from recognizer import config, supervisor
-from recognizer.datadir import holder
 from recognizer.deadline import Deadline
-from recognizer.postgres import BundledPostgres, at_work_in
+from recognizer.host.datadir import holder
+from recognizer.postgres.server import BundledPostgres, at_work_in
 from recognizer.servers import linux
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn and POSIX signals")

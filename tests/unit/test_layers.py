@@ -14,12 +14,12 @@ LAYERS = [
     {"vision", "gallery"},
     {"decisions", "service", "vitals", "runtime"},
     {"api", "app"},
-    {"postgres", "supervisor", "servers", "cli", "__main__"},
+    {"host", "postgres", "supervisor", "servers", "cli", "__main__"},
 ]
 ROOMS = {
     "PIL": {"vision.images"},
     "dlib": {"vision"},
-    "onnx": {"vision.weights"},
+    "onnx": {"vision.onnx_graph"},
     "onnxruntime": {"vision"},
     "face_recognition": {"vision.reference"},
     "psycopg2": {"gallery"},

@@ -1,7 +1,6 @@
 """The files of the bundled PostgreSQL: its folders, secret, database and access rules, made once and checked after.
 
 <data-dir>/database-password   0600, ours: what the service connects with
-<data-dir>/programs/           only for root: a copy of the programs, where the account cannot reach the wheel
 <data-dir>/postgres/           0700, of the account PostgreSQL runs as, with
     data/  PGDATA              run/  its socket              log/  its log, one file for each weekday
 """
@@ -17,14 +16,16 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from recognizer import datadir, pgprograms
-from recognizer.account import Account, database_account
 from recognizer.errors import StartupError
-from recognizer.processes import spawn
+from recognizer.host import datadir
+from recognizer.host.account import Account, database_account
+from recognizer.host.processes import spawn
+from recognizer.postgres import programs
 
 ROLE = DATABASE = "recognizer"
 _INITDB_SECONDS = 120
 _SQL_SECONDS = 60  # may include the recovery after a crash
+_HERE = Path("/proc/self/cwd")
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 _INITDB = (
@@ -65,7 +66,7 @@ class Cluster:
         """
         self.account = database_account()
         datadir.prepare(self._data_dir, self.account)
-        self._programs = pgprograms.find(self.account, self._data_dir / "programs")
+        self._programs = programs.find(self.account)
         try:
             for folder in (self._root, self.run, self.log):
                 self._folder(folder)
@@ -100,6 +101,14 @@ class Cluster:
         """The path of `postgres`, `initdb`, `pg_dump` or `pg_restore`."""
         return self._programs / name
 
+    def as_named_to_postgres(self, data: Path) -> Path:
+        """What to call PGDATA on the command line of a program that is started in it.
+
+        Its account may not be able to pass through the folders above (a data directory below /root, say): it is
+        put there by us and goes on from where it is, and nobody's permissions have to be changed.
+        """
+        return _HERE if self.account else data
+
     def write_access_rules(self, over_tcp: bool) -> None:
         """Admit the service's role to its database with its password, and nobody else, the superuser included.
 
@@ -130,10 +139,10 @@ class Cluster:
 
     def _check_version(self) -> None:
         found = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
-        if found != str(pgprograms.MAJOR):
+        if found != str(programs.MAJOR):
             raise StartupError(
                 f"The database in {self.data} was written by PostgreSQL {found}, this release brings "
-                f"{pgprograms.MAJOR}. Dump it with the release that wrote it and restore it here, "
+                f"{programs.MAJOR}. Dump it with the release that wrote it and restore it here, "
                 "or choose another data directory."
             )
 
@@ -143,7 +152,7 @@ class Cluster:
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self._root))
         self._folder(fresh)
-        self._tool("initdb", ["--pgdata", fresh, *_INITDB], b"", _INITDB_SECONDS)
+        self._tool("initdb", fresh, ["--pgdata", self.as_named_to_postgres(fresh), *_INITDB], b"", _INITDB_SECONDS)
         self._sql(
             fresh,
             "template1",
@@ -158,10 +167,11 @@ class Cluster:
     def _sql(self, data: Path, database: str, statements: str) -> None:
         """Run statements, one on each line, in a single-user server: the only door the superuser has."""
         quiet = ["-c", "log_min_error_statement=panic", "-c", "log_min_messages=error"]
-        arguments: list[str | Path] = ["--single", "-D", data, "-c", "exit_on_error=on", *quiet, database]
-        self._tool("postgres", arguments, statements.encode(), _SQL_SECONDS)
+        named = self.as_named_to_postgres(data)
+        arguments: list[str | Path] = ["--single", "-D", named, "-c", "exit_on_error=on", *quiet, database]
+        self._tool("postgres", data, arguments, statements.encode(), _SQL_SECONDS)
 
-    def _tool(self, name: str, arguments: list[str | Path], stdin: bytes, seconds: float) -> None:
+    def _tool(self, name: str, data: Path, arguments: list[str | Path], stdin: bytes, seconds: float) -> None:
         with tempfile.TemporaryFile() as errors:
             try:
                 process = spawn(
@@ -169,7 +179,7 @@ class Cluster:
                     death_signal=signal.SIGKILL,  # a half-made cluster is thrown away, a crashed one recovers
                     environment=ENVIRONMENT,
                     account=self.account,
-                    folder=self._root,
+                    folder=data,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,

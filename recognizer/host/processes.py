@@ -18,8 +18,8 @@ from typing import IO, Any
 
 import psutil
 
-from recognizer.account import Account
 from recognizer.deadline import Deadline
+from recognizer.host.account import Account
 
 _PR_SET_PDEATHSIG = 1
 

@@ -22,8 +22,8 @@ import psutil
 
 from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
-from recognizer.pgcluster import DATABASE, ENVIRONMENT, ROLE, Cluster, tail
-from recognizer.processes import spawn, stop_all
+from recognizer.host.processes import spawn, stop_all
+from recognizer.postgres.cluster import DATABASE, ENVIRONMENT, ROLE, Cluster, tail
 
 _SOCKET_PORT = 5432  # on a socket merely a part of its name
 _SOCKET_PATH_BYTES = 107
@@ -166,19 +166,24 @@ class BundledPostgres:
         settings = {
             **_SETTINGS,
             "listen_addresses": "127.0.0.1" if self._over_tcp else "",
-            "unix_socket_directories": "" if self._over_tcp else _quoted(self.cluster.run),
+            "unix_socket_directories": "" if self._over_tcp else f"../{self.cluster.run.name}",
             "port": str(self._port),
             "max_connections": str(self._max_connections),
-            "log_directory": str(self.cluster.log),
+            "log_directory": f"../{self.cluster.log.name}",
         }
         arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         try:
             return spawn(
-                [self.cluster.program("postgres"), "-D", self.cluster.data, *arguments],
+                [
+                    self.cluster.program("postgres"),
+                    "-D",
+                    self.cluster.as_named_to_postgres(self.cluster.data),
+                    *arguments,
+                ],
                 death_signal=signal.SIGINT,  # a fast shutdown: clean even when we are killed
                 environment=ENVIRONMENT,
                 account=self.cluster.account,
-                folder=self.cluster.data.parent,
+                folder=self.cluster.data,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )
@@ -245,11 +250,6 @@ def at_work_in(data: Path) -> list[psutil.Process]:
                 if process.cwd() == str(data):
                     found.append(process)
     return found
-
-
-def _quoted(path: Path) -> str:
-    """A path as one entry of a PostgreSQL list setting."""
-    return '"' + str(path).replace('"', '""') + '"'
 
 
 def _free_port() -> int:

@@ -1,0 +1,1 @@
+"""What the operating system gives the process layer: a user, a folder with a lock, child processes, signals."""

@@ -1,0 +1,1 @@
+"""The bundled PostgreSQL: its programs, its files, and the server as our child."""
