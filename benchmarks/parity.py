@@ -24,6 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from recognizer import config
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import Unusable
@@ -162,7 +163,7 @@ def main() -> int:
         parser.error(f"no photos in {root}")
     labels = read_labels(root)
     with tempfile.TemporaryDirectory() as folder:
-        comparison = Comparison(Settings(data_dir=Path(folder), workers=1, max_image_bytes=2**26))
+        comparison = Comparison(config.load({"data_dir": Path(folder), "workers": 1}))
         for number, path in enumerate(paths, 1):
             comparison.compare(path, labels[path.name])
             if number % 20 == 0 or number == len(paths):

@@ -68,7 +68,7 @@ def _authorize(scope: str) -> KeyRecord | None:
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
-        if _is_local(request) and not keys.any_active():
+        if _is_local(request) and not keys.any_created():
             return None
         raise Unauthorized(
             "An API key is needed: send it as X-API-Key. The first one is made on the server with "

@@ -116,6 +116,12 @@ class Keys:
         is_right = hmac.compare_digest(bytes(stored), _sha256(key[2]))
         return found if is_right and found.revoked_at is None else None
 
+    def any_created(self, deadline: Deadline | None = None) -> bool:
+        """Whether there has ever been a key; to revoke the last one opens the service to nobody."""
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT EXISTS (SELECT FROM api_keys)")
+            return bool(cursor.fetchall()[0][0])
+
     def any_active(self, deadline: Deadline | None = None) -> bool:
         """Whether there is a key that is not revoked."""
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:

@@ -162,6 +162,7 @@ class BundledPostgres:
         return True
 
     def _launch(self, errors: IO[bytes]) -> subprocess.Popen[bytes]:
+        data = self.cluster.data
         self.cluster.write_access_rules(self._over_tcp)
         settings = {
             **_SETTINGS,
@@ -177,13 +178,13 @@ class BundledPostgres:
                 [
                     self.cluster.program("postgres"),
                     "-D",
-                    self.cluster.as_named_to_postgres(self.cluster.data),
+                    self.cluster.as_named_to_postgres(data),
                     *arguments,
                 ],
                 death_signal=signal.SIGINT,  # a fast shutdown: clean even when we are killed
                 environment=ENVIRONMENT,
                 account=self.cluster.account,
-                folder=self.cluster.data,
+                folder=data,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
             )

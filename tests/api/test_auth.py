@@ -53,6 +53,7 @@ def test_with_a_key_every_request_needs_one(client: FlaskClient, runtime: Runtim
     assert client.get("/health/ready").status_code == 200
     runtime.keys.revoke(record.id)
     assert_problem(client.get("/v1/people", headers={"X-API-Key": secret}), 401, "unauthorized")
+    assert_problem(client.get("/v1/people"), 401, "unauthorized")
 
 
 WRONG_KEYS = {

@@ -24,7 +24,6 @@ ROOMS = {
     "face_recognition": {"vision.reference"},
     "psycopg2": {"gallery"},
     "pgvector": {"gallery"},
-    "yoyo": {"gallery.migrate"},
     "flask": {"api", "app"},
     "werkzeug": {"api", "app"},
     "gunicorn": {"servers.linux"},
