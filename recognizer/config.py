@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     stop_timeout_seconds: float = Field(30.0, ge=1, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: LogFormat = "json"
+    log_file: Path | None = None
+    log_file_bytes: int = Field(10 * 2**20, ge=2**16, le=2**34)
+    log_files_kept: int = Field(5, ge=1, le=100)
     vitals_seconds: float = Field(60.0, ge=1, le=3600)
 
     @classmethod
@@ -99,10 +102,10 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load() merges the sources, so that the command line can win over the rest
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "log_file")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
     @field_validator("database_url")
     @classmethod
@@ -167,15 +170,34 @@ def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = 
     Raises:
         ConfigError: a setting is unknown or impossible, or the file cannot be read.
     """
-    path = config_file or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else checkout_config())
-    from_file = _read_toml(path) if path else {}
-    given = {name: value for name, value in (overrides or {}).items() if value is not None}
-    _refuse_unknown(from_file, f"in {path}")
-    _refuse_unknown(_environment_names(), "in the environment, with the prefix RECOGNIZER_")
+    values: dict[str, Any] = {}
+    for source in _sources(overrides or {}, config_file).values():
+        values.update(source)
     try:
-        return Settings(**{**from_file, **EnvSettingsSource(Settings)(), **given})
+        return Settings(**values)
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
+
+
+def origins(overrides: Mapping[str, Any] | None = None, config_file: Path | None = None) -> dict[str, str]:
+    """Where each setting comes from: "default", the file's path, "environment" or "command line"; raises as `load`."""
+    found = dict.fromkeys(Settings.model_fields, "default")
+    for origin, source in _sources(overrides or {}, config_file).items():
+        found.update(dict.fromkeys(source, origin))
+    return found
+
+
+def _sources(overrides: Mapping[str, Any], config_file: Path | None) -> dict[str, dict[str, Any]]:
+    """What each source says, the weakest first."""
+    path = config_file or (Path(os.environ[CONFIG_ENV]) if os.environ.get(CONFIG_ENV) else checkout_config())
+    from_file = _read_toml(path) if path else {}
+    _refuse_unknown(from_file, f"in {path}")
+    _refuse_unknown(_environment_names(), "in the environment, with the prefix RECOGNIZER_")
+    return {
+        str(path): from_file,
+        "environment": EnvSettingsSource(Settings)(),
+        "command line": {name: value for name, value in overrides.items() if value is not None},
+    }
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

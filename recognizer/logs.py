@@ -1,9 +1,16 @@
-"""How the log is written: JSON lines for machines, or text for people. Never a name, an embedding or a secret."""
+"""How the log is written: JSON lines for machines, or text for people. Never a name, an embedding or a secret.
+
+Every process logs to its standard error. With `log_file` the supervisor reads its server's standard error and is
+the only one that writes the file, so that it can be rotated whatever the number of processes.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
@@ -24,17 +31,47 @@ class TextFormatter(logging.Formatter):
         return " ".join([super().formatMessage(record), *extras])
 
 
-def configure(level: str, log_format: LogFormat) -> None:
-    """Send the whole process's log to standard error; safe to call again."""
-    handler = logging.StreamHandler(sys.stderr)
-    if log_format == "json":
-        fields = {"levelname": "level", "name": "logger"}
-        handler.setFormatter(
-            JsonFormatter("{levelname}{name}{process}{message}", style="{", rename_fields=fields, timestamp="time")
-        )
-    else:
-        handler.setFormatter(TextFormatter())
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    """The formatter of a setting `log_format`."""
+    if log_format == "text":
+        return TextFormatter()
+    return JsonFormatter(
+        "{levelname}{name}{process}{message}",
+        style="{",
+        rename_fields={"levelname": "level", "name": "logger"},
+        timestamp="time",
+    )
+
+
+def configure(level: str, log_format: LogFormat, handler: logging.Handler | None = None) -> None:
+    """Send the whole process's log to `handler`, default standard error; safe to call again."""
+    handler = handler or logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(log_format))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+
+
+class LogFile(RotatingFileHandler):
+    """A log file that is rotated by size; takes this process's records and the finished lines of a child.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path, max_bytes: int, kept: int) -> None:
+        super().__init__(path, maxBytes=max_bytes, backupCount=kept, encoding="utf-8")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.name == FINISHED else super().format(record)
+
+    def take_lines(self, lines: Iterable[bytes]) -> None:
+        """Write a child's lines as they are, until it ends; a full disk loses lines, never blocks the child."""
+        for line in lines:
+            text = line.decode("utf-8", "replace").rstrip()
+            self.handle(logging.LogRecord(FINISHED, logging.INFO, "", 0, "%s", (text,), None))
+
+
+FINISHED = "finished lines"
+"""The logger name of lines that a child has formatted already."""

@@ -15,8 +15,7 @@ from threading import Lock
 from typing import Any, Literal
 
 import prometheus_client
-from prometheus_client import CollectorRegistry
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CollectorRegistry, multiprocess
 
 MULTIPROCESS_DIR_ENV = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -79,7 +78,7 @@ class Metrics:
         registry = self._own
         if os.environ.get(MULTIPROCESS_DIR_ENV):
             registry = CollectorRegistry()
-            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+            multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return prometheus_client.generate_latest(registry)
 
     def _labelled(self, name: str, labels: Mapping[str, str]) -> Any:
@@ -95,6 +94,12 @@ class Metrics:
             )
         mode: Any = declared.over_workers
         return prometheus_client.Gauge(name, declared.help, declared.labels, registry=self._own, multiprocess_mode=mode)
+
+
+def forget_process(pid: int) -> None:
+    """Leave the gauges of a worker that has ended out of what is scraped from now on."""
+    if os.environ.get(MULTIPROCESS_DIR_ENV):
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 @dataclass(slots=True)

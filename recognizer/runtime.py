@@ -38,7 +38,7 @@ class Runtime:
             opening.callback(self.pool.close)
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
-            opening.enter_context(Vitals(self.pool, self.metrics, self.tally, settings.vitals_seconds))
+            opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self._closing = opening.pop_all()
         self.gallery = Gallery(self.pool)
         self.keys = Keys(self.pool)

@@ -5,6 +5,7 @@ It holds no connection and no model: those are opened by the server's workers, a
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from recognizer import __version__
+from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, RecognizerError, StartupError
@@ -30,6 +31,8 @@ from recognizer.postgres.server import BundledPostgres
 from recognizer.servers.child import ServerChild, available_port, base_url, stop_orphans
 from recognizer.vision.weights import prepare_models
 
+LOGGER = logging.getLogger(__name__)
+
 EXIT_FAILED = 1
 EXIT_ALREADY_RUNNING = 3
 
@@ -44,16 +47,35 @@ def run(settings: Settings) -> int:
     0: stopped as asked. 1: it cannot start, a sentence on stderr says why. 3: the data directory is in use.
     """
     try:
+        log_file = _open_log(settings)
         if settings.port == 0:
             settings = settings.model_copy(update={"port": available_port(settings.host, 0)})
+        LOGGER.info("start", extra={"version": __version__, "settings": settings.masked()})
         with Signals() as signals:
-            Supervisor(settings, signals).run()
+            Supervisor(settings, signals, log_file).run()
     except StopRequested:
+        LOGGER.info("stop")
         _say("Stopped")
         return 0
     except RecognizerError as error:
+        LOGGER.info("stop", extra={"reason": str(error)})
         click.echo(f"Error: {error}", err=True)
         return EXIT_ALREADY_RUNNING if isinstance(error, AlreadyRunning) else EXIT_FAILED
+
+
+def _open_log(settings: Settings) -> logs.LogFile | None:
+    """Configure our own log; the file that the server's lines go to as well, where one is wanted."""
+    log_file = None
+    if settings.log_file is not None:
+        try:
+            log_file = logs.LogFile(settings.log_file, settings.log_file_bytes, settings.log_files_kept)
+        except OSError as error:
+            raise StartupError(
+                f"The log file {settings.log_file} cannot be written: {error.strerror}. Make its folder, give us "
+                "the right to write there, or change log_file."
+            ) from error
+    logs.configure(settings.log_level, settings.log_format, log_file)
+    return log_file
 
 
 @contextmanager
@@ -101,12 +123,12 @@ def _bundled(settings: Settings) -> BundledPostgres:
 class Supervisor:
     """One run of the service; `run()` reads like a table of contents."""
 
-    def __init__(self, settings: Settings, signals: Signals) -> None:
+    def __init__(self, settings: Settings, signals: Signals, log_file: logs.LogFile | None = None) -> None:
         self._settings = settings
         self._signals = signals
         self._postgres = None if settings.database_url else _bundled(settings)
         self._url = settings.database_url.get_secret_value() if settings.database_url else ""
-        self._server = ServerChild(settings)
+        self._server = ServerChild(settings, log_file)
         self._schema_ready = self._ready = self._told_waiting = False
         self._database_turns, self._server_turns, self._schema_turns = Turns(), Turns(), Turns()
 
@@ -207,11 +229,11 @@ class Supervisor:
         postgres = self._postgres
         if postgres is None or postgres.poll() is None or not self._database_turns.take():
             return
-        _say(f"PostgreSQL has ended (exit code {postgres.poll()}); starting it again")
+        LOGGER.warning("PostgreSQL has ended (exit code %s); starting it again", postgres.poll())
         try:
             postgres.restart(Deadline(self._settings.start_timeout_seconds), self._signals.pause)
         except StartupError as error:
-            _say(f"It did not start, trying again: {error}")
+            LOGGER.warning("It did not start, trying again: %s", error)
             return
         if postgres.url != self._url:
             self._url = postgres.url
@@ -225,11 +247,11 @@ class Supervisor:
         if code > 0 and not self._ready and not self._told_waiting:
             raise StartupError(f"The server ended while it was starting (exit code {code}); it says why above.")
         if self._server_turns.take():
-            _say(f"The server has ended (exit code {code}); starting it again")
+            LOGGER.warning("The server has ended (exit code %s); starting it again", code)
             try:
                 self._server.start(self._url)
             except StartupError as error:
-                _say(f"It did not start, trying again: {error}")
+                LOGGER.warning("It did not start, trying again: %s", error)
 
     def _tend_schema(self) -> None:
         """Migrate as soon as a database that was away at the start is there; the same things as then may fail."""

@@ -13,6 +13,7 @@ import psutil
 
 from recognizer.gallery.pool import Pool
 from recognizer.metrics import Metrics, Tally
+from recognizer.vision.engine import Engine
 
 LOGGER = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ TICK_SECONDS = 5.0
 class Vitals:
     """Watches one worker from a thread of its own while entered."""
 
-    def __init__(self, pool: Pool, metrics: Metrics, tally: Tally, period_seconds: float) -> None:
+    def __init__(self, engine: Engine, pool: Pool, metrics: Metrics, tally: Tally, period_seconds: float) -> None:
+        self._engine = engine
         self._pool = pool
         self._metrics = metrics
         self._tally = tally
@@ -46,9 +48,12 @@ class Vitals:
         memory = self._process.memory_info().rss
         threads = self._process.num_threads()
         pool = self._pool.statistics()
+        running, waiting = self._engine.load()
         gauges = {
             "recognizer_worker_memory_bytes": memory,
             "recognizer_worker_threads": threads,
+            "recognizer_engine_running": running,
+            "recognizer_engine_waiting": waiting,
             "recognizer_pool_in_use": pool.in_use,
             "recognizer_pool_idle": pool.idle,
             "recognizer_pool_waiting": pool.waiting,
@@ -62,6 +67,7 @@ class Vitals:
             "rss_mb": round(memory / 2**20, 1),
             "threads": threads,
             "open_files": self._open_files(),
+            "engine": {"running": running, "waiting": waiting},
             "database": "away" if pool.away else "up",
             "pool": dataclasses.asdict(pool),
         }

@@ -43,6 +43,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import textwrap
 import threading
 import time
 from collections import Counter
@@ -521,27 +522,30 @@ class Guests:
             raise Wrong(f"none of the {len(photos)} photos could be enrolled; the first: {self.refused[0]}.")
 
     def recognise_at_rest(self, photos: Sequence[Photo]) -> list[Photo]:
-        """The photos that are recognised rightly, with what the service says of them; no model knows all."""
-        known = []
+        """The photos with what the service says of them: nothing where it does not know the person.
+
+        Raises:
+            Wrong: it knows fewer than half, or fails.
+        """
+        seen = []
         for photo in photos:
-            if (expected := self.ids.get(photo.person)) is None:
-                continue
             answer = self._client.ask("POST", "/recognize", *_as_form(photo))
             if answer.status >= 500:
                 raise Wrong(f"recognising {photo.label} ({photo.form}) failed at rest with {answer}")
-            if answer.status == 200 and (rest := _rest(answer, expected)):
-                known.append(replace(photo, rest=rest))
-        if 2 * len(known) < len(photos):
+            expected = self.ids.get(photo.person)
+            seen.append(replace(photo, rest=_rest(answer, expected) if expected else None))
+        known = sum(photo.rest is not None for photo in seen)
+        if 2 * known < len(photos):
             raise Wrong(
-                f"at rest only {len(known)} of {len(photos)} photos are recognised: these photos are unsuitable, "
+                f"at rest only {known} of {len(photos)} photos are recognised: these photos are unsuitable, "
                 "the same people are enrolled under other names already, or recognition is broken."
             )
-        return known
+        return seen
 
-    def erase(self) -> str | None:
+    def erase(self, seconds: float) -> str | None:
         """Erase everybody whose name is ours, also those whose enrolment we saw no answer to; what was wrong."""
-        deadline = time.monotonic() + ERASE_SECONDS
-        said = "not tried"
+        deadline = time.monotonic() + seconds
+        said = ""
         while time.monotonic() < deadline:
             try:
                 answer = self._client.ask("GET", f"/v1/people?limit=100&query={quote(self.name)}", patience=5)
@@ -742,7 +746,6 @@ class Sample:
 class ProcessTree:
     """The processes of a service on this machine, seen by psutil: from its supervisor down."""
 
-    says = "processes of this machine; memory is RSS, of the database without what its processes share"
     # an argument that makes a process one of ours; a folder called recognizer somewhere on the line does not
     _OURS = re.compile(r"recognizer(\.\S*)?|\S*[/\\](recognizer(\.exe)?|start_(windows_)?production\.py)|gunicorn: .*")
     _BACKEND = re.compile(r"postgres: .*\S+ \S+ (\[local\]|\S+\(\d+\)) ")
@@ -752,6 +755,7 @@ class ProcessTree:
 
         self._psutil = psutil
         self._port = port
+        self.says = ""
         self._root = self._find_root()
 
     def found(self) -> bool:
@@ -779,6 +783,8 @@ class ProcessTree:
         root = None
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(listening) if listening else None
+            server = " ".join(process.cmdline()[1:3]) if process else ""
+            self.says = f"RSS of the processes around `python {server}`, of the database without what they share"
             while process and process.pid != os.getpid() and any(map(self._OURS.fullmatch, process.cmdline())):
                 root, process = process, process.parent()
         return root
@@ -821,7 +827,7 @@ class ProcessTree:
 class MetricsPage:
     """The workers of a service elsewhere, as its GET /metrics shows them (its key needs the scope admin)."""
 
-    says = "GET /metrics; memory is RSS of the workers, file descriptors are not in it"
+    says = "RSS of the workers as GET /metrics shows it; file descriptors are not in it"
     _LINE = re.compile(r'recognizer_(\w+?)(?:\{(?:.*,)?pid="(\d+)".*\}|\{.*\})? (\S+)')
 
     def __init__(self, url: str, key: str | None) -> None:
@@ -905,13 +911,10 @@ class Sampler:
 
 @dataclass(frozen=True)
 class Trend:
-    """How a curve goes on over its second half: megabytes, and megabytes per second."""
+    """How a curve goes on: megabytes in the beginning, growth, and whether that is clear and steady."""
 
     first: float
-    last: float
     growth: float
-    slope: float
-    lowest_slope: float
     climbs: bool
 
 
@@ -925,10 +928,9 @@ def trend_of(points: Sequence[tuple[float, float]]) -> Trend | None:
     spread = 1.96 * math.sqrt(n * (n - 1) * (2 * n + 5) / 18)  # of Kendall's score without a trend
     lowest = slopes[max(0, int((len(slopes) - spread) / 2))]
     quarters = [statistics.median(y for _, y in points[n * q // 4 : n * (q + 1) // 4]) for q in range(4)]
-    slope = statistics.median(slopes)
-    growth = slope * (points[-1][0] - points[0][0])
+    growth = statistics.median(slopes) * (points[-1][0] - points[0][0])
     steady = all(later > earlier for earlier, later in itertools.pairwise(quarters))
-    return Trend(quarters[0], quarters[-1], growth, slope, lowest, steady and lowest > 0)
+    return Trend(quarters[0], growth, climbs=steady and lowest > 0)
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
@@ -962,17 +964,18 @@ def judge_memory(samples: Sequence[Sample], seconds: float, requests: int) -> tu
         trends = memory_trends(samples, kind, seconds)
         if not trends:
             continue
-        growth, slope = sum(t.growth for t in trends), sum(t.slope for t in trends)
+        growth = sum(t.growth for t in trends)
         climbing = sum(t.growth for t in trends if t.climbs)
         is_leak = climbing > max(LEAK_MB, LEAK_SHARE * sum(t.first for t in trends if t.climbs))
+        sums = [sum(p.memory_mb for p in s.processes if p.kind == kind) for s in samples if s.at >= seconds / 2]
+        pids = [{p.pid for p in s.processes if p.kind == kind} for s in samples]
         row = {
-            "processes": len({p.pid for p in samples[-1].processes if p.kind == kind}),
-            "replaced": len({p.pid for s in samples for p in s.processes if p.kind == kind})
-            - len({p.pid for p in samples[0].processes if p.kind == kind}),
-            "first_mb": round(sum(t.first for t in trends), 1),
-            "last_mb": round(sum(t.last for t in trends), 1),
+            "processes": len(pids[-1]),
+            "replaced": len(set().union(*pids) - pids[0]),
+            "first_mb": round(statistics.median(sums[: len(sums) // 4 + 1]), 1),
+            "last_mb": round(statistics.median(sums[-len(sums) // 4 :]), 1),
             "growth_mb": round(growth, 1),
-            "mb_per_hour": round(slope * 3600, 1),
+            "mb_per_hour": round(growth / (seconds / 2) * 3600, 1),
             "mb_per_1000_requests": round(growth / requests * 1000, 2) if requests else None,
             "leak": is_leak,
         }
@@ -1043,6 +1046,7 @@ class Soak:
     def __init__(self, options: argparse.Namespace, to_enrol: list[Photo], to_recognise: list[Photo]) -> None:
         self.options = options
         self.problems: list[str] = []
+        self.leftovers: list[str] = []
         self.interrupted = False
         self.facts: dict[str, Any] = {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "minutes": options.minutes}
         self.tally: Tally | None = None
@@ -1069,23 +1073,22 @@ class Soak:
             self.interrupted = True
 
     def _reach_service(self, closing: contextlib.ExitStack) -> tuple[Client, bool]:
-        options = self.options
-        url, own = options.url or DEFAULT_URL, None
-        if not options.url and not answers(url):
+        url, is_own = self.options.url, self.options.url is None
+        if is_own:
             own = OwnService()
             closing.callback(self._stop, own)
-            print(f"No service runs at {url}: starting one at {own.url} with a temporary data directory.", flush=True)
+            print(f"No service runs at {DEFAULT_URL}: starting one at {own.url}, with a temporary data directory.")
             own.wait_until_ready()
-            url = own.url
-        client = Client(url, options.key)
+            url, self.options.key = own.url, None  # the key is somebody else's
+        client = Client(url, self.options.key)
         closing.callback(client.close)
         try:
             greet(client, url)
         except NoAnswer as error:
             raise Wrong(f"no service answers at {url} ({error}): start it, or correct --url.") from error
         wait_until_ready(client)
-        self.facts |= {"url": url, "own_service": own is not None}
-        return client, own is not None
+        self.facts |= {"url": url, "own_service": is_own}
+        return client, is_own
 
     def _prepare(self, client: Client, guests: Guests) -> list[Photo]:
         """Enrol, recognise everything once, and say what comes."""
@@ -1094,23 +1097,23 @@ class Soak:
             print(f"Left out, not enrolled: {refused}")
         versions = with_versions(self._to_recognise)
         print(f"Recognising {len(versions)} photos once, at rest ...", flush=True)
-        photos = guests.recognise_at_rest(versions)
-        server = client.send("GET", "/health/live").headers.get("Server", "unknown server")
+        seen = guests.recognise_at_rest(versions)
+        known = [photo for photo in seen if photo.rest]
+        left_out = [f"{photo.label}, {photo.form}" for photo in seen if not photo.rest]
         self.facts |= {
-            "server": server,
+            "server": client.send("GET", "/health/live").headers.get("Server", "server not named"),
             "concurrency": self.options.concurrency,
-            "people": len({photo.person for photo in photos}),
-            "photos": len(photos),
-            "photos_left_out": [f"{p.label}, {p.form}" for p in versions if not _is_among(p, photos)],
-            "not_enrolled": guests.refused,
+            "people": len(guests.ids),
             "people_named": guests.name,
+            "photos": len(known),
+            "photos_left_out": left_out,
+            "not_enrolled": guests.refused,
         }
-        left_out = f"{len(versions) - len(photos)} more are not recognised at rest and left out"
         print(
-            f"{self.facts['people']} people are enrolled as {guests.name}-*, {len(photos)} photos are recognised; "
-            f"{left_out}."
+            f"{len(guests.ids)} people are enrolled, as {guests.name}-<number>; {len(known)} photos are recognised at"
         )
-        return photos
+        print(f"rest and are the load, {len(left_out)} are not and are left out.")
+        return known
 
     def _load(self, client: Client, run: str, photos: list[Photo]) -> None:
         options, facts = self.options, self.facts
@@ -1128,7 +1131,7 @@ class Soak:
             patience = REQUEST_SECONDS + 5
         finally:
             self.seconds = min(length, time.monotonic() - self.tally.began)
-            load.stop(patience)
+            load.stop(seconds=patience)
             sampler.stop()
             self.samples = sampler.samples
             print()
@@ -1141,19 +1144,24 @@ class Soak:
             time.sleep(min(0.5, left))
             console.show(self.tally, sampler.memory_mb(), length)
             if load.given_up():
-                raise Wrong(
-                    f"the service stopped answering {self.tally.last_answer - self.tally.began:.0f} s after the start."
-                )
+                seconds = self.tally.last_answer - self.tally.began
+                self.problems.append(f"the service stopped answering {seconds:.0f} s after the load began.")
+                return
 
     def _erase(self, guests: Guests) -> None:
-        if problem := guests.erase():
-            self.problems.append(problem)
+        try:
+            problem = guests.erase(ERASE_SECONDS / 4 if self.problems else ERASE_SECONDS)
+        except KeyboardInterrupt:  # the second: somebody is in a hurry
+            self.interrupted = True
+            problem = f"the people named {guests.name}-* are still in the gallery: stopped before they were erased."
+        if problem:
+            self.leftovers.append(problem)
         else:
             print(f"The people named {guests.name}-* are erased.", flush=True)
 
     def _stop(self, own: OwnService) -> None:
         if problem := own.stop():
-            self.problems.append(problem)
+            self.leftovers.append(problem)
         else:
             print("The service is stopped.", flush=True)
 
@@ -1172,12 +1180,9 @@ class Soak:
             report["performance"] = _performance(self.tally, self.seconds)
             report["timeline"] = [_moment(n * self.tally.slot_seconds, s) for n, s in enumerate(self.tally.slots)]
             report["samples"] = [asdict(sample) for sample in self.samples]
+        reasons += self.leftovers
         verdict = "failed" if reasons else "interrupted" if self.interrupted else "passed"
         return report | {"verdict": verdict, "reasons": reasons}
-
-
-def _is_among(photo: Photo, known: Sequence[Photo]) -> bool:
-    return any(photo.label == k.label and photo.person == k.person and photo.form == k.form for k in known)
 
 
 def answers(url: str) -> bool:
@@ -1234,7 +1239,8 @@ class Console:
         line = (
             f"{_clock(elapsed)} of {_clock(length)}  {tally.requests():,} requests  "
             f"{len(recent) / min(10.0, elapsed):.1f}/s  p50 {p50:.0f} ms  p99 {p99:.0f} ms  "
-            f"errors {sum(tally.errors().values())}  busy {tally.outcomes[Tally.BUSY]}  memory {memory_mb:,.0f} MB"
+            f"errors {sum(tally.errors().values())}  busy {tally.outcomes[Tally.BUSY]}"
+            + (f"  memory {memory_mb:,.0f} MB" if memory_mb else "")
         )
         if sys.stdout.isatty():
             print(f"\r{line:<110}", end="", flush=True)
@@ -1253,13 +1259,14 @@ def print_table(report: Mapping[str, Any]) -> None:
     forms = ", ".join(f"{form} {number:,}" for form, number in recognition["right_by_form"].items())
     errors = recognition["errors"]
     print(f"\nRECOGNITION   {report['people']} people, {report['photos']} photos in all formats and sizes")
-    print(f"  as at rest             {recognition['right']:>10,}   {forms}")
+    print(f"  right, as at rest      {recognition['right']:>10,}")
+    print(textwrap.fill(forms, 100, initial_indent=" " * 4, subsequent_indent=" " * 4))
     print(f"  bad inputs refused     {recognition['bad_inputs_refused']:>10,}")
     print(f"  busy                   {recognition['busy']:>10,}   up to {BUSY_SHARE_ALLOWED:.0%} of all is no error")
     print(f"  errors                 {sum(errors.values()):>10,}   {', '.join(f'{k}: {n}' for k, n in errors.items())}")
     for example in recognition["error_examples"][:5]:
         print(f"    {example['what']}: {example['photo']}, request {example['request_id']} {example['said']}")
-    print(f"\nMEMORY        second half of the run, {report['processes_seen_by']}")
+    print(f"\nMEMORY        second half of the run; {report['processes_seen_by']}")
     for kind, row in report["memory"].items():
         replaced = f", {row['replaced']} replaced" if row["replaced"] else ""
         print(
@@ -1410,11 +1417,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     if options.plot:
         return redraw(options.plot)
-    wants_own = not options.url and not answers(DEFAULT_URL)
-    if wants_own and not START_SCRIPT.is_file():
+    if options.url is None and answers(DEFAULT_URL):
+        options.url = DEFAULT_URL
+    if options.url is None and not START_SCRIPT.is_file():
         raise Wrong(f"no service runs at {DEFAULT_URL}, and there is no {START_SCRIPT.name} here: give --url.")
     album, where = find_album(options.photos)
-    use_environment_of_checkout(wants_own)
+    use_environment_of_checkout(wants_own_service=options.url is None)
     to_enrol, to_recognise = split_album(album)
     print(f"Photos: {len(to_enrol)} to enrol, {len(to_recognise)} to recognise, of {len(album)} people in {where}.")
     soak = Soak(options, to_enrol, to_recognise)
@@ -1439,6 +1447,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _interrupt)
+    sys.stdout.reconfigure(errors="replace")  # a name of a photo that the terminal cannot show ends nothing
     try:
         sys.exit(main())
     except Misused as error:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
 from recognizer.host.processes import spawn, stop_all
 from recognizer.host.signals import Signals
+from recognizer.logs import LogFile
+from recognizer.metrics import MULTIPROCESS_DIR_ENV
 
 COMMAND = (sys.executable, "-m", "recognizer.servers.windows" if os.name == "nt" else "recognizer.servers.linux")
 _HEALTH_SECONDS = 3.0
@@ -33,8 +36,9 @@ _ORPHANS = ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 class ServerChild:
     """The HTTP server process of one supervisor."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log_file: LogFile | None = None) -> None:
         self._settings = settings
+        self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, database_url: str) -> None:
@@ -44,16 +48,25 @@ class ServerChild:
             StartupError: it cannot be run.
         """
         stop_orphans(self._settings.data_dir)
-        own = {**self._settings.as_environment(), f"{ENV_PREFIX}DATABASE_URL": database_url}
+        own = {
+            **self._settings.as_environment(),
+            f"{ENV_PREFIX}DATABASE_URL": database_url,
+            MULTIPROCESS_DIR_ENV: str(_empty_folder(self._settings.data_dir / "metrics")),
+        }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         try:
             self._process = spawn(
                 COMMAND,
                 death_signal=signal.SIGTERM,
                 environment={**inherited, **own},
+                stderr=subprocess.PIPE if self._log_file else None,
             )
         except OSError as error:
             raise StartupError(f"The server cannot be run: {error}.") from error
+
+        if self._log_file and self._process.stderr:
+            arguments = (self._process.stderr,)  # it ends with the server
+            threading.Thread(target=self._log_file.take_lines, args=arguments, name="log", daemon=True).start()
 
     def poll(self) -> int | None:
         """None while it runs; its exit code once it has ended."""
@@ -85,6 +98,17 @@ class ServerChild:
                 _tell(process, signal.SIGKILL)
                 _ended(process, _HURRY_SECONDS, signals)
         stop_orphans(self._settings.data_dir)
+
+
+def _empty_folder(path: Path) -> Path:
+    """A folder for the workers' metrics, without those of workers that are gone."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        for old in path.iterdir():
+            old.unlink()
+    except OSError as error:
+        raise StartupError(f"The folder {path} cannot be used: {error.strerror}.") from error
+    return path
 
 
 def stop_orphans(data_dir: Path) -> None:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+from gunicorn import glogging
 from gunicorn.app.base import Application
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from recognizer import config
+from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError
 
@@ -58,6 +59,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._receiving.pop(conn, None)
                 with suppress(OSError):  # the client has gone
                     conn.sock.shutdown(socket.SHUT_RD)
+
+
+class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
+    """gunicorn's own messages in the service's log; it has no access log, each request has its line already."""
+
+    def setup(self, cfg: Any) -> None:
+        self.error_log.setLevel(cfg.loglevel.upper())
+        self.error_log.propagate = True
 
 
 class Server(Application):  # type: ignore[misc]  # gunicorn has no types
@@ -105,9 +114,10 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "preload_app": False,
         "proc_name": "recognizer",
         "accesslog": None,
-        "errorlog": "-",
+        "logger_class": Log,
         "loglevel": settings.log_level,
         "worker_exit": close_runtime,
+        "child_exit": forget_metrics,
     }
 
 
@@ -118,12 +128,18 @@ def close_runtime(server: Any, worker: Any) -> None:
         app.extensions["recognizer"].close()
 
 
+def forget_metrics(server: Any, worker: Any) -> None:
+    """Take the gauges of a worker that is gone out of the metrics; gunicorn calls it in the master."""
+    metrics.forget_process(worker.pid)
+
+
 def main() -> None:
     """Serve until told to stop; the supervisor has put every setting into the environment."""
     try:
         settings = config.load()
     except ConfigError as error:
         sys.exit(str(error))
+    logs.configure(settings.log_level, settings.log_format)
     Server(settings).run()
 
 

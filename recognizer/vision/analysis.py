@@ -74,6 +74,10 @@ class PhotoEngine(ABC):
             faces = map(_face, found, aligned, embeddings, [image.scale] * len(found))
             return Analysis(image.width, image.height, image.format, tuple(faces), watch.timings_ms)
 
+    def load(self) -> tuple[int, int]:
+        """How many images are being worked on, and how many wait for a free core."""
+        return self._gate.load()
+
     def close(self) -> None:
         """Refuse new work and wait, up to 10 seconds, for what is running; may be called again."""
         if not self._gate.close(_CLOSE_SECONDS):

@@ -28,6 +28,9 @@ class Engine(Protocol):
     def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
         """Find and encode the faces of one image; see `PhotoEngine.analyse`."""
 
+    def load(self) -> tuple[int, int]:
+        """How many images are being worked on, and how many wait for a free core."""
+
     def close(self) -> None:
         """Refuse new work and wait a while for what is running; may be called again."""
 

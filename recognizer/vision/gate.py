@@ -16,7 +16,7 @@ class Gate:
     def __init__(self, slots: int, wait_seconds: float) -> None:
         self._slots = slots
         self._wait_seconds = wait_seconds
-        self._running = 0
+        self._running = self._waiting = 0
         self._closed = False
         self._changed = threading.Condition()
 
@@ -30,7 +30,11 @@ class Gate:
         """
         with self._changed:
             limit = min(self._wait_seconds, deadline.remaining_seconds())
-            self._changed.wait_for(lambda: self._closed or self._running < self._slots, limit)
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self._closed or self._running < self._slots, limit)
+            finally:
+                self._waiting -= 1
             if self._closed:
                 raise Busy("The service is shutting down; try again in a moment.")
             deadline.check()
@@ -43,6 +47,11 @@ class Gate:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
+
+    def load(self) -> tuple[int, int]:
+        """How many threads are inside, and how many wait."""
+        with self._changed:
+            return self._running, self._waiting
 
     def close(self, timeout_seconds: float) -> bool:
         """Let nobody in any more and wait for those inside; whether all of them left in time."""

@@ -52,11 +52,12 @@ _TO_UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_WEBP_WEIGHT: Final = 4
-"""libwebp and Pillow hold four full-size copies: 984 MB for 64 megapixels, where a PNG takes 247 MB."""
-
-_BMP_RLE_WEIGHT: Final = 16
-"""Pillow undoes BMP's run lengths in Python: up to 5 s for 64 megapixels, where a PNG takes 0.5 s."""
+_WEIGHTS: Final = {
+    # how often a pixel counts, where decoding costs far more than a PNG's 247 MB and 0.5 s for 64 megapixels
+    "WEBP": 4,  # libwebp and Pillow hold four copies: 984 MB
+    "TIFF": 2,  # a single strip is buffered whole: 420 MB, 720 MB with 16 bits per colour
+    "run-length BMP": 16,  # undone in Python: 5 s
+}
 
 _STRIP_ROWS: Final = 256
 
@@ -155,15 +156,11 @@ def _decode(data: bytes, image_format: str, limits: ImageLimits) -> DecodedImage
 
 
 def _check_pixels(image: Image.Image, limits: ImageLimits) -> None:
-    weight, kind = 1, "image"
-    if image.format == "WEBP":
-        weight, kind = _WEBP_WEIGHT, "WebP image"
-    elif image.format == "BMP" and image.info.get("compression"):
-        weight, kind = _BMP_RLE_WEIGHT, "compressed BMP image"
-    allowed = limits.max_pixels // weight
+    kind = "run-length BMP" if image.format == "BMP" and image.info.get("compression") else image.format
+    allowed = limits.max_pixels // _WEIGHTS.get(kind or "", 1)
     if image.width * image.height > allowed:
         raise ImageTooLarge(
-            f"The {kind} has {image.width:,} x {image.height:,} pixels, at most {allowed:,} are allowed; "
+            f"The {kind} image has {image.width:,} x {image.height:,} pixels, at most {allowed:,} are allowed; "
             "send a smaller one."
         )
 
@@ -216,6 +213,7 @@ def _from_wide_grey(image: Image.Image, whole: Image.Image) -> Image.Image:
     assert isinstance(highest, int | float)
     full_scales = _FULL_SCALES if image.mode == "F" else _FULL_SCALES[1:]
     full_scale = next((scale for scale in full_scales if highest <= scale), highest)
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32)) * np.float32(255.0 / full_scale)
+    with np.errstate(all="ignore"):  # floating point pictures may hold infinities and what is no number
+        values = np.nan_to_num(np.asarray(image, dtype=np.float32) * np.float32(255.0 / full_scale))
     with closing(Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))) as grey:
         return grey.convert("RGB")

@@ -7,6 +7,7 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +20,10 @@ from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import Busy, DeadlineExceeded, ImageCorrupt, Unavailable
 from recognizer.faces import Analysis, Box
-from recognizer.vision.detection import Detector
+from recognizer.vision import analysis as analysis_module
+from recognizer.vision.detection import Detection, Detector
 from recognizer.vision.engine import Engine, OnnxEngine, open_engine
-from recognizer.vision.images import ImageLimits, decoded
+from recognizer.vision.images import DecodedImage, ImageLimits, decoded
 
 PHOTOS = ["obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "obama_partial_face.jpg", "obama_partial_face2.jpg"]
 LIMITS = ImageLimits(20 * 2**20, 64_000_000, 8_000_000)
@@ -323,16 +325,30 @@ def test_no_slot_is_busy_and_a_closed_engine_is_unavailable(
         analyse(engine, photo("obama.jpg"))
 
 
-def test_the_deadline_is_kept_between_the_stages(engine: Engine, photo: Photo, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stage", ["decode", "detect"])
+def test_the_deadline_is_kept_between_the_stages(
+    engine: Engine, photo: Photo, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
     assert isinstance(engine, OnnxEngine)
     deadline = Deadline(60)
 
-    def detect_until_it_is_too_late(pixels: np.ndarray, smallest: float) -> list:
+    def decode_for_too_long(data: bytes, limits: ImageLimits) -> AbstractContextManager[DecodedImage]:
+        deadline._at = 0.0
+        return decoded(data, limits)
+
+    def detect_for_too_long(pixels: np.ndarray, smallest: float) -> list[Detection]:
         deadline._at = 0.0
         return OnnxEngine._detect(engine, pixels, smallest)
 
-    monkeypatch.setattr(engine, "_detect", detect_until_it_is_too_late)
-    monkeypatch.setattr(engine._encoder, "encode", lambda *_: pytest.fail("went on after the deadline"))
+    def too_late(*_: object) -> None:
+        pytest.fail("went on after the deadline")
+
+    if stage == "decode":
+        monkeypatch.setattr(analysis_module, "decoded", decode_for_too_long)
+        monkeypatch.setattr(engine, "_detect", too_late)
+    else:
+        monkeypatch.setattr(engine, "_detect", detect_for_too_long)
+        monkeypatch.setattr(engine._aligner, "align", too_late)
     with pytest.raises(DeadlineExceeded):
         engine.analyse(photo("obama.jpg"), deadline)
 
