@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from recognizer import __version__, config, supervisor
+from recognizer import check as checks
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import SCOPES, Keys
@@ -61,6 +62,24 @@ def migrate(config_file: Path | None, data_dir: Path | None) -> None:
     """Bring the database to this version's schema; `serve` does so by itself."""
     with supervisor.database(config.load({"data_dir": data_dir}, config_file)):
         click.echo("The database is up to date.")
+
+
+@main.command()
+@common_options
+def check(config_file: Path | None, data_dir: Path | None) -> None:
+    """Show the settings in force and where they come from, and test every part without serving."""
+    overrides = {"data_dir": data_dir}
+    settings, origins = config.load(overrides, config_file), config.origins(overrides, config_file)
+    for name, value in settings.masked().items():
+        click.echo(f"{name:<26} {value!s:<32} {origins[name]}")
+    click.echo()
+    failed = 0
+    for finding in checks.findings(settings):
+        failed += not finding.ok
+        click.secho(f"{'ok' if finding.ok else 'FAILED':<8}", fg="green" if finding.ok else "red", nl=False)
+        click.echo(f"{finding.part:<10} {finding.detail}")
+    if failed:
+        raise click.ClickException(f"{failed} of the parts would not work; mend what is marked FAILED.")
 
 
 @main.group()

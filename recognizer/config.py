@@ -68,9 +68,9 @@ class Settings(BaseSettings):
     # how faces are found and compared
     engine: Literal["onnx", "face_recognition"] = "onnx"
     upsample: int = Field(1, ge=0, le=2)
-    min_face_pixels: int = Field(40, ge=20, le=1000)
+    min_face_pixels: int = Field(36, ge=20, le=1000)
     enrol_min_face_pixels: int = Field(50, ge=20, le=1000)
-    working_pixels: int = Field(4_000_000, ge=250_000, le=64_000_000)
+    working_pixels: int = Field(8_000_000, ge=250_000, le=64_000_000)
     threshold: float = Field(0.6, gt=0, lt=2)
 
     # what a request may ask for

@@ -51,6 +51,7 @@ def configure(level: str, log_format: LogFormat, handler: logging.Handler | None
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
+    logging.getLogger("PIL").setLevel("CRITICAL")  # its complaints about odd images quote what a caller sent
 
 
 class LogFile(RotatingFileHandler):

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -70,12 +71,25 @@ def _open_log(settings: Settings) -> logs.LogFile | None:
         try:
             log_file = logs.LogFile(settings.log_file, settings.log_file_bytes, settings.log_files_kept)
         except OSError as error:
-            raise StartupError(
-                f"The log file {settings.log_file} cannot be written: {error.strerror}. Make its folder, give us "
-                "the right to write there, or change log_file."
-            ) from error
+            raise StartupError(log_file_sentence(settings.log_file, error)) from error
     logs.configure(settings.log_level, settings.log_format, log_file)
     return log_file
+
+
+def log_file_sentence(path: Path, error: OSError) -> str:
+    """Why the log file cannot be used, and what to do."""
+    return (
+        f"The log file {path} cannot be written: {error.strerror}. Make its folder, give this user the right to "
+        "write there, or change log_file."
+    )
+
+
+def key_sentence(settings: Settings) -> str:
+    """Why an open address needs a key, and how to make one."""
+    return (
+        f"There is no API key, and {settings.host} can be reached from the network. Make a key first with "
+        "`recognizer keys create`, or listen on 127.0.0.1."
+    )
 
 
 @contextmanager
@@ -211,10 +225,7 @@ class Supervisor:
         with Pool.open(self._settings, self._url) as pool:
             if Keys(pool).any_active():
                 return
-        raise StartupError(
-            f"There is no API key, and {self._settings.host} can be reached from the network. Make a key first with "
-            "`recognizer keys create`, or listen on 127.0.0.1."
-        )
+        raise StartupError(key_sentence(self._settings))
 
     # -- the watch --
 

@@ -14,7 +14,7 @@ from recognizer.gallery.supply import Supply
 PROBE_PAUSE_SECONDS = 0.5
 """Between two attempts to reach a database that is away."""
 
-logger = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 
 class Breaker:
@@ -91,7 +91,7 @@ class Breaker:
             return
         with self._changed:
             if self.away:
-                logger.info("The database answers again.")
+                LOGGER.info("The database answers again.")
             self.away = None
             self._changed.notify_all()
         with contextlib.suppress(DatabaseUnavailable):  # what is missing is opened when it is needed
@@ -100,6 +100,6 @@ class Breaker:
 
     def _set_away(self, error: DatabaseUnavailable) -> None:
         if self.away is None:
-            logger.warning("The database is away; requests are refused until it answers: %s", cause_of(error))
+            LOGGER.warning("The database is away; requests are refused until it answers: %s", cause_of(error))
         self.away = str(error)
         self._changed.notify_all()

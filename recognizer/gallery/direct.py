@@ -24,7 +24,7 @@ from recognizer.gallery.watchdog import Watchdog
 ATTEMPT_SECONDS = 5.0
 RETRY_SECONDS = 0.2
 
-logger = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -82,6 +82,6 @@ def _connected(url: str, deadline: Deadline) -> Connection:
             if deadline.remaining_seconds() <= RETRY_SECONDS:
                 raise
             if not waiting:
-                logger.warning("Waiting for the database: %s", cause_of(error))
+                LOGGER.warning("Waiting for the database: %s", cause_of(error))
             waiting = True
             time.sleep(RETRY_SECONDS)

@@ -20,7 +20,7 @@ from recognizer.vision.images import ImageLimits, decoded
 from recognizer.vision.quality import assess
 from recognizer.vision.weights import landmarks_file, landmarks_sha256
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 10.0
 
@@ -81,7 +81,7 @@ class PhotoEngine(ABC):
     def close(self) -> None:
         """Refuse new work and wait, up to 10 seconds, for what is running; may be called again."""
         if not self._gate.close(_CLOSE_SECONDS):
-            log.warning("Vision work was still running %d seconds after the engine was closed.", _CLOSE_SECONDS)
+            LOGGER.warning("Vision work was still running %d seconds after the engine was closed.", _CLOSE_SECONDS)
 
     @abstractmethod
     def _detect(self, pixels: Pixels, min_face_pixels: float) -> list[Detection]:

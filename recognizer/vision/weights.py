@@ -19,7 +19,7 @@ from recognizer.errors import ModelError
 from recognizer.vision import onnx_graph
 from recognizer.vision.dlib_net import FormatError, read_net
 
-log = logging.getLogger(__name__)
+LOGGER = logging.getLogger(__name__)
 
 RESNET = "dlib_face_recognition_resnet_model_v1.dat"
 LANDMARKS = "shape_predictor_5_face_landmarks.dat"
@@ -122,11 +122,11 @@ def _read_sealed(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        log.warning("The cached model %s cannot be read (%s); it is built again.", path, error.strerror)
+        LOGGER.warning("The cached model %s cannot be read (%s); it is built again.", path, error.strerror)
         return None
     graph, seal = content[: -len(_SEAL) - _DIGEST_LENGTH], content[-len(_SEAL) - _DIGEST_LENGTH :]
     if seal != _SEAL + hashlib.sha256(graph).hexdigest().encode():
-        log.warning("The cached model %s is damaged; it is built again.", path)
+        LOGGER.warning("The cached model %s is damaged; it is built again.", path)
         return None
     return graph
 
@@ -144,6 +144,6 @@ def _write_sealed(path: Path, graph: bytes) -> None:
         temporary.chmod(0o644)  # weights are no secret, and the workers may be another user
         temporary.replace(path)
     except OSError as error:
-        log.warning("The model cannot be cached in %s (%s); every start builds it.", path.parent, error.strerror)
+        LOGGER.warning("The model cannot be cached in %s (%s); every start builds it.", path.parent, error.strerror)
         if temporary is not None:
             temporary.unlink(missing_ok=True)

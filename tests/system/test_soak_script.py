@@ -312,7 +312,7 @@ def stub_url_from(checkout: Path, stub: Callable[..., str]) -> str:
 @pytest.mark.parametrize(
     ("behaviour", "minutes", "sentence"),
     [
-        ("keeps memory", "0.36", "memory of the workers keeps growing"),
+        ("keeps memory", "0.5", "memory of the workers keeps growing"),
         ("keeps files", "0.1", "the number of file descriptors keeps growing"),
         ("wrong", "0.05", "wrong person"),
         ("garbles", "0.05", "answer makes no sense"),

@@ -14,7 +14,7 @@ LAYERS = [
     {"vision", "gallery"},
     {"decisions", "service", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "servers", "cli", "__main__"},
+    {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
 ]
 ROOMS = {
     "PIL": {"vision.images"},

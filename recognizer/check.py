@@ -1,0 +1,101 @@
+"""`recognizer check`: the settings in force with their origin, and whether each part would work. Changes nothing
+but this: the bundled PostgreSQL is started for the check when the service does not run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from recognizer import supervisor
+from recognizer.config import Settings
+from recognizer.errors import RecognizerError, StartupError
+from recognizer.gallery.direct import check_connection_limit
+from recognizer.gallery.keys import Keys
+from recognizer.gallery.pool import Pool
+from recognizer.host import datadir
+from recognizer.logs import LogFile
+from recognizer.servers.child import available_port, base_url
+from recognizer.vision.engine import models_dir, open_engine
+
+LOW_DISK_BYTES = 2**30
+REACH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found: `detail` says what is there, or what is wrong and how to mend it."""
+
+    part: str
+    ok: bool
+    detail: str
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Check one part after the other; a part that fails does not keep the others from being checked."""
+    parts: dict[str, Callable[[Settings], str]] = {
+        "port": _port,
+        "disk": _disk,
+        "log": _log,
+        "models": _models,
+        "database": _database,
+    }
+    for part, check in parts.items():
+        try:
+            yield Finding(part, True, check(settings))
+        except RecognizerError as error:
+            yield Finding(part, False, str(error))
+
+
+def _port(settings: Settings) -> str:
+    try:
+        available_port(settings.host, settings.port)
+    except StartupError:
+        _, address = datadir.holder(settings.data_dir)
+        if address != base_url(settings):
+            raise
+        return f"{address} answers already: the service runs on this data directory"
+    return f"{settings.host}, port {settings.port} is free"
+
+
+def _disk(settings: Settings) -> str:
+    place = next(path for path in (settings.data_dir, *settings.data_dir.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if free < LOW_DISK_BYTES:
+        raise StartupError(
+            f"Only {free / 2**20:.0f} MiB are free where {settings.data_dir} is; PostgreSQL needs room, "
+            "free at least 1 GiB or choose another data_dir."
+        )
+    return f"{free / 2**30:.0f} GiB free where {settings.data_dir} is"
+
+
+def _log(settings: Settings) -> str:
+    if settings.log_file is None:
+        return f"standard error, {settings.log_format}"
+    try:
+        LogFile(settings.log_file, settings.log_file_bytes, settings.log_files_kept).close()
+    except OSError as error:
+        raise StartupError(supervisor.log_file_sentence(settings.log_file, error)) from error
+    return f"{settings.log_file}, {settings.log_format}"
+
+
+def _models(settings: Settings) -> str:
+    engine = open_engine(settings)
+    engine.close()
+    cached = "prepared" if models_dir(settings).is_dir() else "made at the first start"
+    return f"{engine.model_id}, {cached}"
+
+
+def _database(settings: Settings) -> str:
+    if settings.database_url is None and not settings.data_dir.exists():
+        return f"the bundled PostgreSQL, made in {settings.data_dir} at the first start"
+    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+        check_connection_limit(
+            url, workers=settings.workers, pool_max=settings.pool_max, deadline_seconds=REACH_SECONDS
+        )
+        if not settings.loopback and not Keys(pool).any_active():
+            raise StartupError(supervisor.key_sentence(settings))
+        with pool.connection() as connection:
+            version = connection.info.server_version // 10000
+    kind = "bundled" if settings.database_url is None else "your own"
+    return f"PostgreSQL {version} ({kind}), schema up to date, connections for {settings.workers} workers"
