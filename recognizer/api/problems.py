@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g
+from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException
 
 from recognizer import errors
@@ -58,7 +57,10 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
         "request_id": g.get("request_id"),
         **members,
     }
-    return Response(json.dumps(body), status=status, content_type="application/problem+json")
+    response = jsonify(body)
+    response.status_code = status
+    response.content_type = "application/problem+json"
+    return response
 
 
 def _domain_error(error: errors.RecognizerError) -> Response:
