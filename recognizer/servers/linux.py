@@ -6,6 +6,8 @@ handles no requests: its timeout catches a worker that is stuck as a whole, neve
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 import os
 import socket
@@ -22,10 +24,14 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from recognizer import config, logs, metrics
 from recognizer.config import Settings
-from recognizer.errors import ConfigError
+from recognizer.errors import ConfigError, StartupError
+from recognizer.host.account import Account, database_account
+from recognizer.vision.engine import models_dir
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
 """In a checkout; an installed package has none."""
+
+LOGGER = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, not a predictable file name
 
@@ -38,13 +44,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     `request_timeout_seconds` are over; a request that has been received in full does not notice.
     """
 
+    receiving_seconds = 30.0
+
+    @classmethod
+    def receiving_within(cls, seconds: float) -> type[Worker]:
+        """This class with another limit: gunicorn makes the workers itself and hands them nothing of ours."""
+        return type(cls.__name__, (cls,), {"receiving_seconds": seconds})
+
     def init_process(self) -> None:
-        self._receiving_seconds = config.load().request_timeout_seconds
         self._receiving: dict[TConn, float] = {}
         super().init_process()
 
     def handle(self, conn: TConn) -> Any:
-        self._receiving[conn] = time.monotonic() + self._receiving_seconds
+        self._receiving[conn] = time.monotonic() + self.receiving_seconds
         try:
             return super().handle(conn)
         finally:
@@ -92,12 +104,12 @@ class Server(Application):  # type: ignore[misc]  # gunicorn has no types
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """gunicorn's options for these settings."""
     host = settings.host.strip("[]")
-    return {
+    options: dict[str, Any] = {
         "bind": f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}",
         "backlog": 256,
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_class": Worker,
+        "worker_class": Worker.receiving_within(settings.request_timeout_seconds),
         # For a main thread that is stuck: some calls of the reference engine hold the GIL for half a minute.
         "timeout": math.ceil(max(60.0, 2 * settings.request_timeout_seconds)),
         "graceful_timeout": math.ceil(settings.stop_timeout_seconds),
@@ -116,9 +128,40 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "accesslog": None,
         "logger_class": Log,
         "loglevel": settings.log_level,
+        "on_starting": give_metrics_away,
         "worker_exit": close_runtime,
         "child_exit": forget_metrics,
     }
+    if account := _account_of_workers(models_dir(settings)):
+        options.update(user=account.uid, group=account.gid)
+    return options
+
+
+@functools.cache
+def _account_of_workers(models: Path) -> Account | None:
+    """The system user that workers run as when root starts them, if it can read what they need; None: as we do."""
+    try:
+        account = database_account()
+    except StartupError:
+        return None
+    if account is None:
+        return None
+    for path in (Path(sys.executable), Path(os.__file__), Path(config.__file__), models):
+        if account.blocked_by(path) or not account.may(path, 0o5 if path.is_dir() else 0o4):
+            LOGGER.warning(
+                "The workers run as root, because the user `%s` cannot read %s. Install the service where everybody "
+                "can read, for example below /opt, or start it as an ordinary user.",
+                account.name,
+                path,
+            )
+            return None
+    return account
+
+
+def give_metrics_away(server: Any) -> None:
+    """Let the workers write their metrics whoever they run as; gunicorn calls it before the first fork."""
+    if folder := os.environ.get(metrics.MULTIPROCESS_DIR_ENV):
+        os.chown(folder, server.cfg.uid, server.cfg.gid)
 
 
 def close_runtime(server: Any, worker: Any) -> None:
