@@ -31,7 +31,7 @@ from recognizer.errors import Unusable
 from recognizer.faces import Box
 from recognizer.vision.alignment import Aligner
 from recognizer.vision.encoding import Encoder
-from recognizer.vision.engine import Engine, models_dir, open_engine
+from recognizer.vision.engine import Engine, open_engine
 from recognizer.vision.images import ImageLimits, decoded
 from recognizer.vision.weights import landmarks_file, load_resnet
 
@@ -63,7 +63,7 @@ class Comparison:
     def __init__(self, settings: Settings) -> None:
         self.engine: Engine = open_engine(settings)
         self.aligner = Aligner(landmarks_file())
-        self.encoder = Encoder(load_resnet(models_dir(settings)).graph)
+        self.encoder = Encoder(load_resnet(settings.models_dir).graph)
         self.limits = ImageLimits(2**30, 500_000_000, settings.working_pixels)
         self.totals = Totals()
 

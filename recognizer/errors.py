@@ -158,6 +158,12 @@ class DatabaseUnavailable(Unavailable):
     retry_after_seconds = 2
 
 
+class GalleryBehind(Unavailable):
+    """The gallery has not reached the revision that the caller has seen already."""
+
+    code = "gallery_behind"
+
+
 class DeadlineExceeded(RecognizerError):
     """The request's deadline passed before its work was done."""
 

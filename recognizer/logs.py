@@ -15,7 +15,7 @@ from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-LogFormat = Literal["json", "text"]
+LogFormat = Literal["auto", "json", "text"]
 
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -32,8 +32,8 @@ class TextFormatter(logging.Formatter):
 
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
-    """The formatter of a setting `log_format`."""
-    if log_format == "text":
+    """The formatter of a setting `log_format`; "auto" is text for a person at a terminal, JSON for everything else."""
+    if log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
         return TextFormatter()
     return JsonFormatter(
         "{levelname}{name}{process}{message}",

@@ -14,21 +14,15 @@ from recognizer.decisions import Verdict, decide
 from recognizer.errors import (
     EnrolmentRefused,
     FaceTooSmall,
+    GalleryBehind,
     MultipleFaces,
     NoFace,
     Refusal,
-    Unavailable,
     Unusable,
 )
 from recognizer.faces import Analysis, Face, NewFace
 from recognizer.gallery.store import Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
-
-
-class GalleryBehind(Unavailable):
-    """The gallery has not reached the revision that the caller has seen already."""
-
-    code = "gallery_behind"
 
 
 class Seen(NamedTuple):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +21,7 @@ import click
 from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.errors import DatabaseUnavailable, RecognizerError, StartupError
+from recognizer.errors import DatabaseUnavailable, ModelError, RecognizerError, StartupError
 from recognizer.gallery.direct import check_connection_limit
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
@@ -29,8 +31,8 @@ from recognizer.host.account import database_account
 from recognizer.host.datadir import AlreadyRunning
 from recognizer.host.signals import Signals, StopRequested
 from recognizer.postgres.server import BundledPostgres
-from recognizer.servers.child import ServerChild, available_port, base_url, stop_orphans
-from recognizer.vision.weights import prepare_models
+from recognizer.servers.child import RELOAD, ServerChild, available_port, base_url, stop_orphans
+from recognizer.servers.choice import choose, processes_in_words
 
 LOGGER = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ EXIT_ALREADY_RUNNING = 3
 
 _REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
 _MIGRATION_SECONDS = 600.0
+_MODELS_SECONDS = 300.0
 _SPARE_CONNECTIONS = 10  # beyond the workers' pools: commands, dumps, what PostgreSQL reserves
 
 
@@ -51,9 +54,13 @@ def run(settings: Settings) -> int:
         log_file = _open_log(settings)
         if settings.port == 0:
             settings = settings.model_copy(update={"port": available_port(settings.host, 0)})
+        settings, warning = choose(settings)
+        if warning:
+            LOGGER.warning("gunicorn cannot run here; this is Flask's development server, which is not for production")
+            click.echo(warning, err=True)
         LOGGER.info("start", extra={"version": __version__, "settings": settings.masked()})
         with Signals() as signals:
-            Supervisor(settings, signals, log_file).run()
+            Supervisor(settings, signals, log_file, warning).run()
     except StopRequested:
         LOGGER.info("stop")
         _say("Stopped")
@@ -137,8 +144,11 @@ def _bundled(settings: Settings) -> BundledPostgres:
 class Supervisor:
     """One run of the service; `run()` reads like a table of contents."""
 
-    def __init__(self, settings: Settings, signals: Signals, log_file: logs.LogFile | None = None) -> None:
+    def __init__(
+        self, settings: Settings, signals: Signals, log_file: logs.LogFile | None = None, warning: str = ""
+    ) -> None:
         self._settings = settings
+        self._warning = warning
         self._signals = signals
         self._postgres = None if settings.database_url else _bundled(settings)
         self._url = settings.database_url.get_secret_value() if settings.database_url else ""
@@ -196,7 +206,7 @@ class Supervisor:
             _say(f"The database is away; the service starts and is not ready until it comes. ({error})")
 
     def _prepare_models(self) -> None:
-        self._signals.interruptibly(lambda: prepare_models(self._settings.data_dir / "models"))
+        self._signals.interruptibly(lambda: prepare_models(self._settings.models_dir))
         _say("Models: prepared")
 
     def _bring_schema_up_to_date(self) -> None:
@@ -255,6 +265,10 @@ class Supervisor:
         code = self._server.poll()
         if code is None:
             return
+        if code == RELOAD:
+            LOGGER.info("A file of the package has changed; starting the server again")
+            self._server.start(self._url)
+            return
         if code > 0 and not self._ready and not self._told_waiting:
             raise StartupError(f"The server ended while it was starting (exit code {code}); it says why above.")
         if self._server_turns.take():
@@ -288,15 +302,33 @@ class Supervisor:
     def _greet(self) -> None:
         settings = self._settings
         url = base_url(settings)
-        _say(f"Ready: {url} ({settings.workers} workers with {settings.threads} threads each)")
+        _say(f"Ready: {url} ({processes_in_words(settings)})")
         key = "" if settings.loopback else '-H "X-API-Key: $KEY" '
         _say(f"Try:   curl {key}-F image=@photo.jpg {url}/recognize")
         _say(f"Stop:  Ctrl-C, or SIGTERM to process {os.getpid()}")
+        if self._warning:
+            click.echo(self._warning, err=True)
 
     def _stop_server(self) -> None:
         if self._server.poll() is None:
             _say("Finishing the requests in flight")
         self._server.stop(self._signals)
+
+
+def prepare_models(folder: Path) -> None:
+    """Convert and cache the models, in a process of its own: the memory that takes shall not stay with us.
+
+    Raises:
+        ModelError: a model file is missing or damaged.
+    """
+    command = [sys.executable, "-m", "recognizer.vision.weights", str(folder)]
+    try:
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=_MODELS_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise ModelError(f"The models could not be prepared: {error}.") from error
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise ModelError(f"The models could not be prepared: {lines[-1]}")
 
 
 class Turns:

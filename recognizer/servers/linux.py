@@ -26,7 +26,6 @@ from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError, StartupError
 from recognizer.host.account import Account, database_account
-from recognizer.vision.engine import models_dir
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
 """In a checkout; an installed package has none."""
@@ -132,7 +131,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "worker_exit": close_runtime,
         "child_exit": forget_metrics,
     }
-    if account := _account_of_workers(models_dir(settings)):
+    if account := _account_of_workers(settings.models_dir):
         options.update(user=account.uid, group=account.gid)
     return options
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -35,11 +34,6 @@ class Engine(Protocol):
         """Refuse new work and wait a while for what is running; may be called again."""
 
 
-def models_dir(settings: Settings) -> Path:
-    """Where the converted models are cached: what `prepare_models` fills and `open_engine` reads."""
-    return settings.data_dir / "models"
-
-
 def open_engine(settings: Settings) -> Engine:
     """Load the models of the engine that `settings.engine` names.
 
@@ -57,7 +51,7 @@ class OnnxEngine(PhotoEngine):
     """dlib's detector and landmarks, dlib's ResNet in ONNX Runtime; as many photos at once as it has cores."""
 
     def __init__(self, settings: Settings) -> None:
-        resnet = load_resnet(models_dir(settings))
+        resnet = load_resnet(settings.models_dir)
         slots = max(1, available_cores() // settings.workers)
         super().__init__(settings, model_id=model_id(resnet.sha256), slots=slots)
         self._detector = Detector(settings.upsample, settings.working_pixels)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -147,3 +148,17 @@ def _write_sealed(path: Path, graph: bytes) -> None:
         LOGGER.warning("The model cannot be cached in %s (%s); every start builds it.", path.parent, error.strerror)
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """`python -m recognizer.vision.weights FOLDER`: prepare the models, or say in a sentence why not."""
+    try:
+        prepare_models(Path(sys.argv[1]))
+    except ModelError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
