@@ -1,11 +1,16 @@
-"""`recognizer check`: the settings in force with their origin, and whether each part would work. Changes nothing
-but this: the bundled PostgreSQL is started for the check when the service does not run."""
+"""`recognizer check`: the settings in force with their origin, and whether each part would work.
+
+It makes nothing that is not there. The bundled PostgreSQL is started for the check when the service does not run.
+"""
 
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 from recognizer import supervisor
 from recognizer.config import Settings
@@ -15,8 +20,9 @@ from recognizer.gallery.keys import Keys
 from recognizer.gallery.pool import Pool
 from recognizer.host import datadir
 from recognizer.logs import LogFile
+from recognizer.postgres.cluster import Cluster
 from recognizer.servers.child import available_port, base_url
-from recognizer.vision.engine import models_dir, open_engine
+from recognizer.vision.engine import open_engine
 
 LOW_DISK_BYTES = 2**30
 REACH_SECONDS = 5.0
@@ -45,6 +51,8 @@ def findings(settings: Settings) -> Iterator[Finding]:
             yield Finding(part, True, check(settings))
         except RecognizerError as error:
             yield Finding(part, False, str(error))
+        except OSError as error:  # a folder on the way that this user may not enter, most often
+            yield Finding(part, False, f"{error.filename} cannot be used: {error.strerror}.")
 
 
 def _port(settings: Settings) -> str:
@@ -72,22 +80,30 @@ def _disk(settings: Settings) -> str:
 def _log(settings: Settings) -> str:
     if settings.log_file is None:
         return f"standard error, {settings.log_format}"
+    was_there = settings.log_file.exists()
     try:
         LogFile(settings.log_file, settings.log_file_bytes, settings.log_files_kept).close()
+        if not was_there:
+            settings.log_file.unlink()  # it would be ours, and perhaps closed to the user who runs the service
     except OSError as error:
         raise StartupError(supervisor.log_file_sentence(settings.log_file, error)) from error
     return f"{settings.log_file}, {settings.log_format}"
 
 
 def _models(settings: Settings) -> str:
-    engine = open_engine(settings)
-    engine.close()
-    cached = "prepared" if models_dir(settings).is_dir() else "made at the first start"
-    return f"{engine.model_id}, {cached}"
+    if settings.models_dir.is_dir():
+        with closing(open_engine(settings)) as engine:
+            return f"{engine.model_id}, prepared"
+    with tempfile.TemporaryDirectory() as folder:
+        elsewhere = settings.model_copy(update={"data_dir": Path(folder)})
+        with closing(open_engine(elsewhere)) as engine:
+            return f"{engine.model_id}, prepared for good at the first start"
 
 
 def _database(settings: Settings) -> str:
-    if settings.database_url is None and not settings.data_dir.exists():
+    if settings.database_url is None and not Cluster(settings.data_dir).data.exists():
+        if not settings.loopback:
+            raise StartupError(supervisor.key_sentence(settings))
         return f"the bundled PostgreSQL, made in {settings.data_dir} at the first start"
     with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
         check_connection_limit(

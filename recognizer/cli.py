@@ -11,11 +11,11 @@ from typing import Any, TypeVar
 import click
 
 from recognizer import __version__, config, supervisor
-from recognizer import check as checks
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import SCOPES, Keys
 from recognizer.gallery.pool import Pool
+from recognizer.servers.child import COMMANDS as SERVERS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -51,8 +51,12 @@ def common_options(command: Command) -> Command:
 @click.option("--port", type=int, help="The port to listen on (8000).")
 @click.option("--workers", type=int, help="Server processes (one per core).")
 @click.option("--threads", type=int, help="Requests at a time in each of them (4).")
-def serve(config_file: Path | None, **overrides: Any) -> None:
+@click.option("--server", type=click.Choice(list(SERVERS)), help="What serves (gunicorn; on Windows waitress).")
+@click.option("--dev", is_flag=True, help="For developing: --server development, which reloads changed files.")
+def serve(config_file: Path | None, dev: bool, **overrides: Any) -> None:
     """Run the service until it is told to stop (Ctrl-C or SIGTERM)."""
+    if dev:
+        overrides["server"] = "development"
     sys.exit(supervisor.run(config.load(overrides, config_file)))
 
 
@@ -68,6 +72,8 @@ def migrate(config_file: Path | None, data_dir: Path | None) -> None:
 @common_options
 def check(config_file: Path | None, data_dir: Path | None) -> None:
     """Show the settings in force and where they come from, and test every part without serving."""
+    from recognizer import check as checks  # it loads the models' libraries; no other command needs them
+
     overrides = {"data_dir": data_dir}
     settings, origins = config.load(overrides, config_file), config.origins(overrides, config_file)
     for name, value in settings.masked().items():

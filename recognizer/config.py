@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(default_factory=lambda: min(8, available_cores()), ge=1, le=64)
     threads: int = Field(4, ge=1, le=64)
+    server: Literal["gunicorn", "waitress", "development"] = "waitress" if os.name == "nt" else "gunicorn"
 
     # where it keeps things
     data_dir: Path = Field(default_factory=default_data_dir)
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
     start_timeout_seconds: float = Field(60.0, ge=1, le=3600)
     stop_timeout_seconds: float = Field(30.0, ge=1, le=600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: LogFormat = "json"
+    log_format: LogFormat = "auto"
     log_file: Path | None = None
     log_file_bytes: int = Field(10 * 2**20, ge=2**16, le=2**34)
     log_files_kept: int = Field(5, ge=1, le=100)
@@ -123,6 +124,11 @@ class Settings(BaseSettings):
         if self.max_image_bytes > self.max_request_bytes:
             raise ValueError("max_image_bytes is larger than max_request_bytes")
         return self
+
+    @property
+    def models_dir(self) -> Path:
+        """Where the converted models are cached; the supervisor fills it before the workers read it."""
+        return self.data_dir / "models"
 
     @property
     def loopback(self) -> bool:

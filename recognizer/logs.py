@@ -31,9 +31,9 @@ class TextFormatter(logging.Formatter):
         return " ".join([super().formatMessage(record), *extras])
 
 
-def formatter(log_format: LogFormat) -> logging.Formatter:
+def formatter(log_format: LogFormat, is_terminal: bool = False) -> logging.Formatter:
     """The formatter of a setting `log_format`; "auto" is text for a person at a terminal, JSON for everything else."""
-    if log_format == "text" or (log_format == "auto" and sys.stderr.isatty()):
+    if log_format == "text" or (log_format == "auto" and is_terminal):
         return TextFormatter()
     return JsonFormatter(
         "{levelname}{name}{process}{message}",
@@ -46,7 +46,8 @@ def formatter(log_format: LogFormat) -> logging.Formatter:
 def configure(level: str, log_format: LogFormat, handler: logging.Handler | None = None) -> None:
     """Send the whole process's log to `handler`, default standard error; safe to call again."""
     handler = handler or logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter(log_format))
+    is_terminal = isinstance(handler, logging.StreamHandler) and handler.stream.isatty()  # a log file never is one
+    handler.setFormatter(formatter(log_format, is_terminal))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,21 +1,29 @@
 """The declared vocabulary of metrics; a metric that is not in it cannot be recorded.
 
 With `PROMETHEUS_MULTIPROC_DIR` in the environment (the supervisor sets it) the values of all workers are kept
-in files there and every worker answers for all of them; without it a process answers for itself.
+in files there and every worker answers for all of them; without it a process answers for itself. The files are
+mapped into memory, and to write where a full disk has no room would kill the process (SIGBUS): their room is
+reserved beforehand, and a worker that gets none keeps its values to itself.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, multiprocess
+from prometheus_client import CollectorRegistry, multiprocess, values
+
+LOGGER = logging.getLogger(__name__)
 
 MULTIPROCESS_DIR_ENV = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -51,6 +59,9 @@ VOCABULARY: dict[str, Declared] = {
     "recognizer_worker_starts": Declared("counter", "Workers started; more than configured means restarts."),
 }
 
+FILE_BYTES = 2**18
+"""Room for about 1,500 values in each file; the routes, stages and codes of the service make some hundred."""
+
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6)
 
 
@@ -58,6 +69,7 @@ class Metrics:
     """All metrics of the vocabulary, recorded by name; an undeclared name or label raises."""
 
     def __init__(self) -> None:
+        self._shared = _reserve_files()
         self._own = CollectorRegistry()
         self._metrics = {name: self._build(name, declared) for name, declared in VOCABULARY.items()}
 
@@ -74,16 +86,16 @@ class Metrics:
         self._labelled(name, labels).set(value)
 
     def scrape(self) -> bytes:
-        """All values in Prometheus's text format, over all workers."""
+        """All values in Prometheus's text format, over all workers that share theirs."""
         registry = self._own
-        if os.environ.get(MULTIPROCESS_DIR_ENV):
+        if self._shared:
             registry = CollectorRegistry()
             multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return prometheus_client.generate_latest(registry)
 
     def _labelled(self, name: str, labels: Mapping[str, str]) -> Any:
         metric = self._metrics[name]
-        return metric.labels(**labels) if VOCABULARY[name].labels else metric
+        return metric.labels(**labels) if labels or VOCABULARY[name].labels else metric
 
     def _build(self, name: str, declared: Declared) -> Any:
         if declared.kind == "counter":
@@ -96,10 +108,46 @@ class Metrics:
         return prometheus_client.Gauge(name, declared.help, declared.labels, registry=self._own, multiprocess_mode=mode)
 
 
+def _reserve_files() -> bool:
+    """Reserve the room of this process's files; False when its values are its own, wanted or for want of room."""
+    folder = os.environ.get(MULTIPROCESS_DIR_ENV)
+    if not folder:
+        return False
+    gauges = {f"gauge_{declared.over_workers}" for declared in VOCABULARY.values() if declared.kind == "gauge"}
+    paths = [Path(folder) / f"{kind}_{os.getpid()}.db" for kind in ("counter", "histogram", *gauges)]
+    try:
+        for path in paths:
+            _reserve(path)
+    except OSError as error:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        values.ValueClass = values.MutexValue
+        LOGGER.warning("No room for the metrics in %s (%s); this worker keeps its own", folder, error.strerror)
+        return False
+    return True
+
+
+def _reserve(path: Path) -> None:
+    with path.open("ab") as file:
+        missing = FILE_BYTES - file.tell()  # of a predecessor with the same process id nothing is missing
+        if missing > 0 and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), file.tell(), missing)
+        elif missing > 0:
+            file.write(bytes(missing))
+
+
+def _give_back_room(path: Path) -> None:
+    """Cut off what the file of an ended worker does not use; how much it uses stands in its first four bytes."""
+    with suppress(OSError), path.open("r+b") as file:
+        file.truncate(max(8, int.from_bytes(file.read(4), sys.byteorder)))
+
+
 def forget_process(pid: int) -> None:
-    """Leave the gauges of a worker that has ended out of what is scraped from now on."""
-    if os.environ.get(MULTIPROCESS_DIR_ENV):
+    """Leave the gauges of a worker that has ended out of what is scraped from now on; its counts stay."""
+    if folder := os.environ.get(MULTIPROCESS_DIR_ENV):
         multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        for kind in ("counter", "histogram"):
+            _give_back_room(Path(folder) / f"{kind}_{pid}.db")
 
 
 @dataclass(slots=True)

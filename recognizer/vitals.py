@@ -75,9 +75,16 @@ class Vitals:
     def _run(self) -> None:
         next_line = time.monotonic() + self._period_seconds
         while not self._stop.wait(min(TICK_SECONDS, self._period_seconds)):
-            state = self.read()
-            if time.monotonic() >= next_line:
+            is_due = time.monotonic() >= next_line
+            if is_due:
                 next_line += self._period_seconds
+            try:
+                state = self.read()
+            except (OSError, psutil.Error) as error:  # no file descriptor left, say; the watch goes on
+                if is_due:
+                    LOGGER.warning("The worker's state cannot be read: %s", error)
+                continue
+            if is_due:
                 LOGGER.info("vitals", extra={**state, **self._tally.take()})
 
     def _open_files(self) -> int:

@@ -11,11 +11,13 @@ import hashlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -46,6 +48,24 @@ def ensure_environment(lock: str) -> Path:
         if not _is_installed(lock):  # another start may have finished it meanwhile
             _install(lock)
     return PYTHON
+
+
+def run_service(arguments: list[str]) -> NoReturn:
+    """Make the environment and become `recognizer serve`; on Windows wait for it and end with its exit code.
+
+    Raises:
+        SetupFailed: with a sentence that says what is missing.
+    """
+    python = ensure_environment("service")
+    command = [str(python), "-m", "recognizer", "serve", *arguments]
+    if os.name != "nt":
+        os.execv(python, command)
+    service = subprocess.Popen(command)  # execv would give the terminal back before the end
+    for name in ("SIGINT", "SIGBREAK"):  # the console tells the service as well, which then stops in good order
+        signal.signal(getattr(signal, name), lambda *_: None)
+    while service.poll() is None:
+        time.sleep(0.2)  # unlike wait(), it lets the signals through
+    sys.exit(service.returncode)
 
 
 def _check_python() -> None:

@@ -7,6 +7,8 @@ Options (each is also a setting, see config/recognizer.toml; all of them: recogn
   --threads NUMBER  requests at a time in each of them
   --data-dir DIR    where people and their faces are kept
   --config FILE     the settings file (config/recognizer.toml)
+
+On Windows it does what start_windows_production.py does.
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from __future__ import annotations
 import os
 import sys
 
-from _setup import ensure_environment
+import start_windows_production
+from _setup import run_service
 
 
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(__doc__)
-        return
-    python = ensure_environment("service")
-    os.execv(python, [str(python), "-m", "recognizer", "serve", *sys.argv[1:]])
+    elif os.name == "nt":
+        start_windows_production.main()
+    else:
+        run_service(sys.argv[1:])
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ sizes), matplotlib (the picture). People are enrolled as soak-<random>-<number> 
 Recognition: a photo that is recognised at rest must get the same person, at the same distance, under load.
 Memory: the second half of the run is judged, the first is warm-up. A leak is a growth that is statistically clear
 (the lower end of the 95 % interval of the Theil-Sen slope is above 0), steady (over four quarters of the second half
-the medians rise each time and do not level off) and material (over 20 MB and 5 %, more in runs under a minute). A
-replaced process begins a curve of its own. Threads, file descriptors and database connections must not grow steadily.
+the medians rise each time, and evenly: what comes in steps or levels off is warm-up) and material (over 20 MB and
+5 %, more in runs under a minute). A replaced process begins a curve of its own. Threads, file descriptors and
+database connections must not grow steadily either.
 
 Exit code: 0 passed; 1 something is wrong, the last line says what; 2 wrong usage; 130 stopped by Ctrl-C (or
 SIGTERM) before the end: the report so far is written and the people are erased.
@@ -951,9 +952,9 @@ def _quarters(values: Sequence[float]) -> list[float]:
 
 
 def _rise(quarters: Sequence[float]) -> bool:
-    """Whether each quarter is above the one before, and the last rise still a third of the average one."""
+    """Whether each quarter is above the one before by at least a third of the average rise: a leak makes no steps."""
     rises = [later - earlier for earlier, later in itertools.pairwise(quarters)]
-    return min(rises) > 0 and rises[-1] > sum(rises) / len(rises) / 3
+    return min(rises) > max(0.0, sum(rises) / len(rises) / 3)
 
 
 def _thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:

@@ -1,10 +1,12 @@
 """The system user the bundled PostgreSQL runs as when the service is started by root.
 
 PostgreSQL refuses to run as root. An ordinary user needs no second account: `database_account()` is None.
+It refuses an administrator of Windows as well, and there nobody can be put in his place.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import stat
@@ -48,9 +50,12 @@ def database_account() -> Account | None:
     """The account PostgreSQL needs, made when it is missing; None when it can run as we do.
 
     Raises:
-        StartupError: root, and the account is missing and cannot be made.
+        StartupError: root, and the account is missing and cannot be made; or an administrator of Windows.
     """
-    if sys.platform == "win32" or os.geteuid() != 0:
+    if sys.platform == "win32":
+        _refuse_administrator()
+        return None
+    if os.geteuid() != 0:
         return None
     account = _find() or _create()
     if account.uid == 0:
@@ -58,7 +63,17 @@ def database_account() -> Account | None:
     return account
 
 
+def _refuse_administrator() -> None:
+    if sys.platform == "win32" and ctypes.windll.shell32.IsUserAnAdmin():
+        raise StartupError(
+            "PostgreSQL refuses to run with the rights of an administrator. Start the service without "
+            "`Run as administrator`, as an ordinary user, or set RECOGNIZER_DATABASE_URL to a PostgreSQL of your own."
+        )
+
+
 def _find() -> Account | None:
+    if sys.platform == "win32":
+        return None
     import pwd
 
     try:

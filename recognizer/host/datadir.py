@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +21,10 @@ LOCK = "lock"
 HOLDER = "running.json"
 _OURS = (LOCK, "postgres")
 
+# The folder's owner, SYSTEM and the administrators, by the ids they have on every Windows in every language.
+_WINDOWS_ACCESS = ("*S-1-3-4:(OI)(CI)F", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F")
+_ICACLS_SECONDS = 30
+
 
 class AlreadyRunning(StartupError):
     """Another process works on this data directory."""
@@ -30,7 +36,8 @@ def prepare(path: Path, account: Account | None = None) -> None:
     """Create the data directory, or check the one that is there; it is never opened to anybody else.
 
     It is ours alone (0700); with an `account`, root owns it and that account may pass through (0710). A folder
-    that holds other things keeps its permissions, and so does everything above it.
+    that holds other things keeps its permissions, and so does everything above it. On Windows an empty folder is
+    made ours alone, one that holds something keeps its permissions.
 
     Raises:
         StartupError: it cannot be made, or others own it or write to it.
@@ -44,9 +51,12 @@ def prepare(path: Path, account: Account | None = None) -> None:
 
 def _prepare(path: Path, account: Account | None) -> None:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if hasattr(os, "geteuid"):
+    content = os.listdir(path)
+    if sys.platform == "win32":
+        if not content:
+            _restrict_on_windows(path)
+    else:
         _check_owner(path)
-        content = os.listdir(path)
         if not content or any(name in content for name in _OURS):
             _restrict(path, account)
         elif path.stat().st_mode & 0o022:
@@ -54,6 +64,8 @@ def _prepare(path: Path, account: Account | None) -> None:
 
 
 def _check_owner(path: Path) -> None:
+    if sys.platform == "win32":
+        return  # only the access list counts there
     owner = path.stat().st_uid
     if owner != os.geteuid():
         raise StartupError(
@@ -65,9 +77,23 @@ def _check_owner(path: Path) -> None:
 def _restrict(path: Path, account: Account | None) -> None:
     if account is None:
         path.chmod(path.stat().st_mode & 0o700)
-    else:
+    elif sys.platform != "win32":
         os.chown(path, 0, account.gid)
         path.chmod(0o710)
+
+
+def _restrict_on_windows(path: Path) -> None:
+    """What a mode of 0700 means there; new versions of Python do the same to a folder they make with that mode."""
+    command = ["icacls", str(path), "/inheritance:r", "/grant:r", *_WINDOWS_ACCESS, "/q"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ICACLS_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise StartupError(f"icacls did not finish within {_ICACLS_SECONDS} seconds for {path}.") from None
+    if done.returncode != 0:
+        raise StartupError(
+            f"The data directory {path} cannot be closed to other users: {done.stderr.strip() or done.returncode}. "
+            "Choose a folder on a disk with NTFS."
+        )
 
 
 def write_private(path: Path, text: str, account: Account | None = None) -> None:
@@ -78,7 +104,7 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if account is not None:
+            if account is not None and sys.platform != "win32":
                 os.fchown(file.fileno(), account.uid, account.gid)
             file.write(text)
             file.flush()

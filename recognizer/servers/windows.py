@@ -6,122 +6,90 @@ it is told to; here it first finishes what it has accepted. Despite its name it 
 
 from __future__ import annotations
 
-import json
-import signal
+import logging
 import sys
 import time
-import uuid
 from contextlib import closing
-from types import FrameType
 from typing import Any
 
 import waitress
+from flask import Flask
 from waitress import wasyncore
-from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask
 
 from recognizer import config, logs
 from recognizer.app import create_app
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
+from recognizer.host.signals import on_stop
+from recognizer.servers.child import bound_socket
+from recognizer.servers.choice import for_one_process
+from recognizer.servers.waitress_channel import Channel
 
 LOOP_SECONDS = 0.5
-"""How long the loop sleeps at most before it looks whether it shall stop."""
+"""How long the loop sleeps at most before it looks at the clock."""
 
+CONNECTIONS = 480
+"""At most; Windows cannot wait for more than 512 sockets at once."""
 
-class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """What waitress refuses by itself, in the service's one error shape."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        request_id = uuid.uuid4().hex
-        body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": error.reason,
-                "status": error.code,
-                "code": "image_too_large" if error.code == 413 else "invalid_request",
-                "detail": "The request has more bytes than this service accepts; send a smaller image."
-                if error.code == 413
-                else "The request is malformed.",
-                "request_id": request_id,
-            }
-        ).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers += [("Content-Type", "application/problem+json"), ("X-Request-ID", request_id)]
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    """A connection whose errors have our shape."""
-
-    error_task_class = ProblemTask
+HEADER_BYTES = 2**16
 
 
 class Server:
     """waitress with our settings; `run()` returns after `stop()`, when the accepted requests are answered."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, app: Flask) -> None:
         self._settings = settings
-        self._app = create_app(settings)
-        self._sockets: dict[int, Any] = {}  # waitress's map: listeners, connections and its wake-up
+        self._app = app
+        self._sockets: dict[int, Any] = {}  # waitress's map: the listener, the connections and its wake-up
         self._stopping = False
-        self._server = waitress.create_server(
-            self._app,
+        self._listener: BaseWSGIServer = waitress.create_server(
+            app,
             map=self._sockets,
-            host=settings.host.strip("[]"),
-            port=settings.port,
+            sockets=[bound_socket(settings.host, settings.port)],
             threads=settings.threads,
-            backlog=256,
-            connection_limit=500,
-            channel_timeout=int(settings.request_timeout_seconds),
-            max_request_body_size=settings.max_request_bytes,
+            connection_limit=CONNECTIONS,
+            channel_timeout=max(1, int(settings.request_timeout_seconds)),
+            cleanup_interval=5,
+            max_request_body_size=settings.max_request_bytes + 1,  # waitress refuses from there on
+            max_request_header_size=HEADER_BYTES,
+            recv_bytes=2**16,
             ident=None,
         )
-        for listener in self._listeners():
-            listener.channel_class = Channel
+        self._listener.channel_class = Channel
 
     def run(self) -> None:
         """Serve until told to stop, finish what was accepted, then close everything."""
         with closing(self._app.extensions["recognizer"]):
             while not self._stopping:
                 self._turn()
-            for listener in self._listeners():
-                wasyncore.dispatcher.close(listener)  # the port, not the wake-up that finishing needs
-            deadline = time.monotonic() + self._settings.stop_timeout_seconds
-            while any(map(_is_busy, self._channels())) and time.monotonic() < deadline:
+            self._take_in_who_waits()
+            wasyncore.dispatcher.close(self._listener)  # the port, not the wake-up that finishing needs
+            until = time.monotonic() + self._settings.stop_timeout_seconds
+            while any(channel.is_busy() for channel in self._channels()) and time.monotonic() < until:
                 self._turn()
-            self._server.task_dispatcher.shutdown(timeout=1)
+            self._listener.task_dispatcher.shutdown(timeout=1)
             wasyncore.close_all(self._sockets)
 
-    def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
+    def stop(self) -> None:
         """Ask `run()` to end; fit for a signal handler."""
         self._stopping = True
+        self._listener.pull_trigger()
 
-    def _turn(self) -> None:
-        wasyncore.loop(timeout=LOOP_SECONDS, map=self._sockets, count=1)
+    def _take_in_who_waits(self) -> None:
+        """Accept who has connected already, one in each turn, and read what they have sent."""
+        known = -1
+        while len(self._sockets) > known:
+            known = len(self._sockets)
+            self._turn(0)
 
-    def _listeners(self) -> list[Any]:
-        return [item for item in self._sockets.values() if isinstance(item, BaseWSGIServer)]
+    def _turn(self, seconds: float = LOOP_SECONDS) -> None:
+        wasyncore.loop(timeout=seconds, use_poll=True, map=self._sockets, count=1)
+        for channel in self._channels():
+            channel.limit_receiving(self._settings.request_timeout_seconds)
 
-    def _channels(self) -> list[Any]:
-        return [item for item in self._sockets.values() if isinstance(item, HTTPChannel)]
-
-
-def for_one_process(settings: Settings) -> Settings:
-    """The settings with everything that is counted per worker given to the only one."""
-    workers = settings.workers
-    return settings.model_copy(
-        update={
-            "workers": 1,
-            "threads": workers * settings.threads,
-            "pool_min": workers * settings.pool_min,
-            "pool_max": workers * settings.pool_max,
-        }
-    )
+    def _channels(self) -> list[Channel]:
+        return [item for item in self._sockets.values() if isinstance(item, Channel)]
 
 
 def main() -> None:
@@ -129,18 +97,12 @@ def main() -> None:
     try:
         settings = for_one_process(config.load())
         logs.configure(settings.log_level, settings.log_format)
-        server = Server(settings)
+        logging.getLogger("waitress.queue").setLevel("ERROR")  # a line for every request that waits for a thread
+        server = Server(settings, create_app(settings))
     except RecognizerError as error:
         sys.exit(str(error))
-    for name in ("SIGTERM", "SIGINT", "SIGBREAK"):  # SIGBREAK is how Windows asks a process to stop
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), server.stop)
+    on_stop(server.stop)
     server.run()
-
-
-def _is_busy(channel: Any) -> bool:
-    """Whether a request of this connection is being answered, or its answer has not left yet."""
-    return bool(channel.requests or channel.total_outbufs_len)
 
 
 if __name__ == "__main__":

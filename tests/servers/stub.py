@@ -1,6 +1,7 @@
 """A supervisor that runs a small app: the process layer's tests need no models, and ways to be slow.
 
-`python -m tests.servers.stub` is `recognizer serve` with this app; the same with `server` is its server child.
+`python -m tests.servers.stub` is `recognizer serve` with this app; the same with `server`, `waitress` or
+`development` is its server child.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from flask import Flask, request
 from recognizer import config, supervisor
 from recognizer.config import Settings
 from recognizer.errors import StartupError
-from recognizer.servers import child, linux
+from recognizer.host.signals import on_stop
+from recognizer.servers import child, development, linux, windows
 
 
 class Closing:
@@ -82,10 +84,25 @@ def app(settings: Settings) -> Flask:
     return app
 
 
+def serve_with_waitress() -> None:
+    settings = config.load()
+    server = windows.Server(settings, app(settings))
+    on_stop(server.stop)
+    server.run()
+
+
 if __name__ == "__main__":
     if "server" in sys.argv:
         StubServer(config.load()).run()
+    elif "waitress" in sys.argv:
+        serve_with_waitress()
+    elif "development" in sys.argv:
+        settings = config.load()
+        sys.exit(development.serve(settings, app(settings), watched=settings.data_dir / "package"))
     else:
-        child.COMMAND = (sys.executable, "-m", "tests.servers.stub", "server")
+        if "WITHOUT_GUNICORN" in os.environ:
+            sys.modules["gunicorn"] = None  # type: ignore[assignment]  # as if it were not installed
+        for name, argument in (("gunicorn", "server"), ("waitress", "waitress"), ("development", "development")):
+            child.COMMANDS[name] = (sys.executable, "-m", "tests.servers.stub", argument)
         supervisor.prepare_models = lambda folder: None  # type: ignore[assignment]
         sys.exit(supervisor.run(config.load()))

@@ -27,7 +27,7 @@ from recognizer.postgres import programs
 from recognizer.postgres.server import BundledPostgres, at_work_in
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and permissions")
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as several users")
+as_root = pytest.mark.skipif(sys.platform == "win32" or os.geteuid() != 0, reason="needs root, to act as several users")
 
 NOBODY = 65534
 SITE_PACKAGES = sysconfig.get_path("purelib")
@@ -276,7 +276,7 @@ def test_a_stale_pid_file_whose_number_belongs_to_somebody_else_now_is_no_obstac
 
 
 def test_stopping_a_frozen_server_is_bounded(server: BundledPostgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recognizer.postgres.server._FIRM", ((signal.SIGQUIT, 0.2), (signal.SIGKILL, 5.0)))
+    monkeypatch.setattr("recognizer.postgres.server.FIRM", (("QUIT", 0.2), ("KILL", 5.0)))
     os.kill(server.pid or 0, signal.SIGSTOP)
     began = time.monotonic()
     server.stop(timeout_seconds=0.2)

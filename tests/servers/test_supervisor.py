@@ -7,12 +7,10 @@ import http.client
 import json
 import os
 import runpy
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,23 +31,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn and PO
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "tests.servers.stub")
-
-
-@pytest.fixture(scope="module")
-def prepared() -> Iterator[Path]:
-    """A data directory to copy: initdb takes longer than most tests."""
-    path = Path(tempfile.mkdtemp(prefix="sv-"))
-    BundledPostgres(path).prepare()
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture
-def folder(prepared: Path) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix="sv-"))
-    subprocess.run(["cp", "-a", f"{prepared}/.", path], check=True)
-    yield path
-    shutil.rmtree(path)
 
 
 class Service:
@@ -124,7 +105,7 @@ def servers_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            is_server = process.cmdline()[-1:] == ["server"]
+            is_server = process.cmdline()[-1:] in (["server"], ["waitress"], ["development"])
             if is_server and process.environ().get("RECOGNIZER_DATA_DIR") == str(folder):
                 found.append(process)
     return found

@@ -15,13 +15,17 @@ import httpx
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVE = (sys.executable, "-m", "recognizer", "serve")
 START_LIMIT_SECONDS = 60
 
 
 class Service:
     """One `recognizer serve` with its own data directory; everything it starts is gone after `stop()`."""
 
-    def __init__(self, data_dir: Path, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *options: str, port: int | None = None, command: tuple[str, ...] = SERVE
+    ) -> None:
+        self._command = command
         self.data_dir = data_dir
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -30,9 +34,8 @@ class Service:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, wait: bool = True, **environment: str) -> Service:
-        command = [sys.executable, "-m", "recognizer", "serve", "--data-dir", str(self.data_dir)]
         self.process = subprocess.Popen(
-            [*command, "--port", str(self.port), *self._options],
+            [*self._command, "--data-dir", str(self.data_dir), "--port", str(self.port), *self._options],
             stdout=self.output,
             stderr=subprocess.STDOUT,
             text=True,

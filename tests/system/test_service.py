@@ -101,6 +101,10 @@ def test_an_acknowledged_enrolment_survives_kill_9_of_everything(own_service: Se
 
 @pytest.mark.parametrize("victim", ["supervisor", "server", "worker", "postgres"])
 def test_one_killed_process_is_replaced(own_service: Service, photos: Path, victim: str) -> None:
+    kill_one(own_service, photos, victim)
+
+
+def kill_one(own_service: Service, photos: Path, victim: str) -> None:
     own_service.start()
     assert enroll(own_service.url, "Ada", photo(photos, "obama")).status_code == 201
     assert own_service.process
@@ -115,10 +119,10 @@ def test_one_killed_process_is_replaced(own_service: Service, photos: Path, vict
         own_service.start()
     else:
         chosen = {
-            "server": server,
-            "worker": server.children()[0],
-            "postgres": next(p for p, line in children.items() if "postgres" in line and p.ppid() != 1),
-        }[victim]
+            "server": lambda: server,
+            "worker": lambda: server.children()[0],
+            "postgres": lambda: next(p for p, line in children.items() if "postgres" in line and p.ppid() != 1),
+        }[victim]()
         chosen.kill()
         time.sleep(0.5)
         own_service.wait_until_ready()
