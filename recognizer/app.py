@@ -6,6 +6,7 @@ from flask import Flask, Response
 
 from recognizer import config
 from recognizer.api import observation, ops, problems, v1
+from recognizer.api.uploads import UploadRequest
 from recognizer.config import Settings
 from recognizer.runtime import Runtime
 
@@ -20,6 +21,8 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     """
     settings = settings or config.load()
     app = Flask(__name__, static_folder=None)
+    app.request_class = UploadRequest
+    app.url_map.merge_slashes = False  # a redirect would be an answer of another shape
     app.config["MAX_CONTENT_LENGTH"] = settings.max_request_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     runtime = runtime or Runtime(settings)

@@ -51,7 +51,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
 
     # where it listens
-    host: str = "127.0.0.1"
+    host: str = Field("127.0.0.1", min_length=1)
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(default_factory=lambda: min(8, available_cores()), ge=1, le=64)
     threads: int = Field(4, ge=1, le=64)
@@ -106,6 +106,8 @@ class Settings(BaseSettings):
     @field_validator("data_dir", "log_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
+        if value == Path():
+            raise ValueError("must not be empty")
         return value and value.expanduser().absolute()
 
     @field_validator("database_url")
@@ -224,7 +226,7 @@ def _refuse_unknown(names: Mapping[str, Any] | list[str], where: str) -> None:
     for name in names:
         if name not in Settings.model_fields:
             close = difflib.get_close_matches(name, Settings.model_fields, n=1)
-            hint = f"; did you mean `{close[0]}`?" if close else "; config/recognizer.toml lists all settings."
+            hint = f"did you mean `{close[0]}`?" if close else "config/recognizer.toml lists all settings."
             raise ConfigError(f"Unknown setting `{name}` {where}; {hint}")
 
 

@@ -56,7 +56,7 @@ def decide(neighbours: Sequence[Neighbour], threshold: float) -> Verdict:
         threshold: the L2 distance up to which (inclusive) the nearest person is a match.
     """
     if not neighbours:
-        return Verdict("unknown", (), None, None, ("Nobody is enrolled in this collection yet.",))
+        return Verdict("unknown", (), None, None, ("There is nobody in this collection to compare with yet.",))
     candidates = tuple(Candidate(n, confidence(n.distance, threshold)) for n in neighbours)
     best = candidates[0]
     second = candidates[1].confidence if len(candidates) > 1 else 0.0

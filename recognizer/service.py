@@ -57,16 +57,9 @@ class EnrolRequest:
     idempotency_key: str | None = None
 
     def digest(self) -> bytes:
-        """SHA-256 over everything that makes two requests the same one."""
+        """SHA-256 over what makes two requests to a collection the same one."""
         digest = hashlib.sha256()
-        options = (
-            self.collection,
-            self.name,
-            self.person_id,
-            self.external_id,
-            self.metadata,
-            self.largest_face,
-        )
+        options = (self.name, self.person_id, self.external_id, self.metadata, self.largest_face)
         digest.update(repr(options).encode())
         for photo in self.photos:
             digest.update(hashlib.sha256(photo).digest())

@@ -1,7 +1,8 @@
 """Who may do what: every route states its scope where it is registered, and this checks it.
 
 Without any key the service is open in local mode only: it listens on loopback, the Host header is a
-loopback name (a web page cannot reach it through a name of its own) and no proxy forwarded the request.
+loopback name (a web page cannot reach it through a name of its own), no page of another site sent the
+request, and no proxy forwarded it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from recognizer.runtime import Runtime
 Scope = Literal["recognize", "enroll", "admin", "public"]
 """What a key must allow for a route; `public` routes need no key."""
 
-FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+FORWARDING_HEADERS = ("Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip")
+FORWARDING_PREFIX = "X-Forwarded-"
 
 View = Callable[..., Any]
 
@@ -90,10 +92,17 @@ def _presented_key(request: Request) -> str | None:
 
 
 def _is_local(request: Request) -> bool:
-    if not runtime().settings.loopback or any(name in request.headers for name in FORWARDING_HEADERS):
+    headers = request.headers
+    forwarded = any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name, _ in headers)
+    if forwarded or not runtime().settings.loopback:
         return False
+    origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
+    return _names_this_machine(f"//{headers.get('Host', '')}") and (origin is None or _names_this_machine(origin))
+
+
+def _names_this_machine(url: str) -> bool:
     try:
-        host = urlsplit(f"//{request.headers.get('Host', '')}").hostname
+        host = urlsplit(url).hostname
     except ValueError:
         return False
     return host is not None and is_loopback(host)

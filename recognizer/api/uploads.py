@@ -10,20 +10,46 @@ import base64
 import binascii
 from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from flask import Request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest
 
-from recognizer.errors import ImageMissing, ImageTooLarge, ImageUnsupported, InvalidRequest
+from recognizer.errors import ImageMissing, ImageUnsupported, InvalidRequest
 
 Model = TypeVar("Model", bound=BaseModel)
+
+UNDECODED = "\ufffd"  # what Werkzeug puts for bytes that are no UTF-8
 
 HOW_TO_SEND = (
     "Send the image as multipart file part `image` (curl -F image=@photo.jpg), "
     'as raw body with Content-Type: image/jpeg, or as JSON {"image": "<base64>"}.'
 )
+
+
+PLAIN_WORDS = {
+    "frozen_set_type": "should be words with commas between them",
+    "dict_type": "should be a JSON object",
+    "string_type": "should be text",
+}
+"""For messages of pydantic that speak of Python's types."""
+
+
+class UploadRequest(Request):
+    """A request whose body arrives whole or not at all, and is never written to a disk."""
+
+    def __init__(self, environ: dict[str, Any], **arguments: Any) -> None:
+        if environ.get("CONTENT_LENGTH"):
+            # gunicorn says that its stream ends with the body; it also ends when the client goes away. Without this
+            # word, Werkzeug counts the bytes and raises ClientDisconnected.
+            environ["wsgi.input_terminated"] = False
+        super().__init__(environ, **arguments)
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> BytesIO:
+        """Where a file part goes; `max_request_bytes` bounds it."""
+        return BytesIO()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +65,34 @@ def read(request: Request, max_images: int) -> Upload:
 
     Raises:
         ImageMissing: no image, or an empty one.
-        ImageTooLarge: more than `max_images`.
         ImageUnsupported: a body of a type that cannot hold an image.
-        InvalidRequest: broken JSON, bad base64, an option given twice.
+        InvalidRequest: broken JSON, bad base64, an option given twice, too many images, an upload that broke off.
     """
-    kind = (request.mimetype or "").lower()
-    if kind == "multipart/form-data":
-        images, options = _from_form(request)
-    elif kind == "application/json":
-        images, options = _from_json(request)
-    elif kind.startswith("image/"):
-        images, options = [request.get_data(cache=False)], {}
-    elif not kind and not request.content_length:
-        raise ImageMissing(f"The request has no body. {HOW_TO_SEND}")
-    else:
-        raise ImageUnsupported(f"Content-Type {kind or 'is missing, which'} is not understood. {HOW_TO_SEND}")
+    try:
+        images, options = _take(request)
+    except OSError as error:  # the server's own words for a malformed chunk or a lost client
+        raise InvalidRequest("The upload broke off or is malformed; send it again.") from error
     if not images:
         raise ImageMissing(f"The request has no image. {HOW_TO_SEND}")
     if len(images) > max_images:
-        raise ImageTooLarge(f"The request has {len(images)} images; send at most {max_images} at a time.")
+        raise InvalidRequest(f"The request has {len(images)} images; send at most {max_images} at a time.")
     for index, image in enumerate(images):
         if not image:
             raise ImageMissing(f"Image {index} is empty (0 bytes); check the file that is sent.")
-    return Upload(tuple(images), {**_single_values(request.args), **options})
+    return Upload(tuple(images), {**single_values(request.args), **options})
+
+
+def _take(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    kind = (request.mimetype or "").lower()
+    if kind == "multipart/form-data":
+        return _from_form(request)
+    if kind == "application/json":
+        return _from_json(request)
+    if kind.startswith("image/"):
+        return [request.get_data(cache=False)], {}
+    if not kind and not request.content_length:
+        raise ImageMissing(f"The request has no body. {HOW_TO_SEND}")
+    raise ImageUnsupported(f"Content-Type {kind or 'is missing, which'} is not understood. {HOW_TO_SEND}")
 
 
 def options_as(model: type[Model], options: dict[str, Any]) -> Model:
@@ -74,16 +105,16 @@ def options_as(model: type[Model], options: dict[str, Any]) -> Model:
         return model.model_validate(options)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        name = ".".join(str(part) for part in first["loc"])
+        name = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(model.model_fields))
             raise InvalidRequest(f"Unknown option `{name[:50]}`; known here: {known}.") from None
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = PLAIN_WORDS.get(first["type"]) or first["msg"].removeprefix("Value error, ")
         raise InvalidRequest(f"Option `{name}`: {reason}." if name else f"{reason}.") from None
 
 
 def _from_form(request: Request) -> tuple[list[bytes], dict[str, Any]]:
-    options = _single_values(request.form)
+    options = single_values(request.form)
     if "image" in options:
         raise ImageMissing("The form part `image` is text, not a file; with curl write -F image=@photo.jpg.")
     for name in request.files:
@@ -115,7 +146,9 @@ def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
 
 def _from_base64(index: int, text: str) -> bytes:
     if text.startswith("data:"):
-        text = text.partition(",")[2]
+        _, comma, text = text.partition(",")
+        if not comma:
+            raise InvalidRequest(f"Image {index} is a data: URI without a comma; the base64 text follows a comma.")
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -128,11 +161,13 @@ def _refuse_json(reason: str) -> NoReturn:
     raise InvalidRequest(f"The JSON is not understood: {reason}.")
 
 
-def _single_values(values: Any) -> dict[str, Any]:
+def single_values(values: Any) -> dict[str, Any]:
     """The options of a query string or form, each allowed once."""
     result = {}
     for name, given in values.lists():
         if len(given) > 1:
             raise InvalidRequest(f"Option `{name[:50]}` is given {len(given)} times.")
+        if UNDECODED in given[0]:
+            raise InvalidRequest(f"Option `{name[:50]}` is not valid UTF-8; send UTF-8 text.")
         result[name] = given[0]
     return result

@@ -27,13 +27,20 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: object) -> object:
+        if isinstance(value, bool):  # true would pass for the number 1
+            raise ValueError("should not be true or false")
+        return value
+
 
 class RecognizeOptions(Options):
     collection: str = Field("default", min_length=1, max_length=100)
-    threshold: float | None = Field(None, gt=0, le=2, allow_inf_nan=False)
+    threshold: float | None = Field(None, gt=0, lt=2, allow_inf_nan=False)
     top_k: int = Field(1, ge=1, le=100)
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
-    min_revision: int = Field(0, ge=0)
+    min_revision: int = Field(0, ge=0, lt=2**63)
     include: frozenset[Literal["landmarks", "embedding", "timings"]] = frozenset()
 
     @field_validator("include", mode="before")
@@ -63,7 +70,13 @@ class EnrolOptions(Options):
                 value = json.loads(value)
             except (ValueError, RecursionError):
                 raise ValueError("must be a JSON object") from None
-        if len(json.dumps(value)) > MAX_METADATA_BYTES:
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError("must not hold NaN or infinity, which are no JSON") from None
+        if "\\u0000" in text:
+            raise ValueError("must not hold the character NUL")
+        if len(text) > MAX_METADATA_BYTES:
             raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON")
         return value
 
@@ -147,7 +160,7 @@ def _idempotency_key() -> str | None:
 
 def list_people() -> ResponseReturnValue:
     """A page of the collection's people, by name."""
-    options = uploads.options_as(PeopleOptions, request.args.to_dict())
+    options = uploads.options_as(PeopleOptions, uploads.single_values(request.args))
     found, next_cursor = runtime().gallery.people(
         allowed_collection(options.collection),
         query=options.query,

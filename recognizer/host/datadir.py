@@ -19,7 +19,8 @@ from recognizer.host.account import Account
 
 LOCK = "lock"
 HOLDER = "running.json"
-_OURS = (LOCK, "postgres")
+_OURS = {LOCK, HOLDER, "postgres", "models", "metrics", "database-password"}
+"""What the service makes there. A folder that holds anything else is somebody's: it keeps its permissions."""
 
 # The folder's owner, SYSTEM and the administrators, by the ids they have on every Windows in every language.
 _WINDOWS_ACCESS = ("*S-1-3-4:(OI)(CI)F", "*S-1-5-18:(OI)(CI)F", "*S-1-5-32-544:(OI)(CI)F")
@@ -57,7 +58,7 @@ def _prepare(path: Path, account: Account | None) -> None:
             _restrict_on_windows(path)
     else:
         _check_owner(path)
-        if not content or any(name in content for name in _OURS):
+        if set(content) <= _OURS:
             _restrict(path, account)
         elif path.stat().st_mode & 0o022:
             raise StartupError(f"Other users can write to {path}, which is not empty; choose another data directory.")

@@ -32,8 +32,8 @@ COMMANDS = {
 }
 """By the setting `server`."""
 
-RELOAD = 3
-"""The exit code of a server that wants to be started again, with what has changed in its files."""
+RELOAD = 75
+"""The exit code of a server that wants to be started again, because its files have changed; gunicorn has others."""
 
 BACKLOG = 256
 

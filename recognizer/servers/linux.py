@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
+import gunicorn.util
 from gunicorn import glogging
 from gunicorn.app.base import Application
 from gunicorn.workers.gthread import TConn, ThreadWorker
@@ -26,6 +27,7 @@ from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError, StartupError
 from recognizer.host.account import Account, database_account
+from recognizer.servers.refusal import refusal
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
 """In a checkout; an installed package has none."""
@@ -51,6 +53,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return type(cls.__name__, (cls,), {"receiving_seconds": seconds})
 
     def init_process(self) -> None:
+        gunicorn.util.write_error = _write_problem
         self._receiving: dict[TConn, float] = {}
         super().init_process()
 
@@ -70,6 +73,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._receiving.pop(conn, None)
                 with suppress(OSError):  # the client has gone
                     conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _write_problem(sock: socket.socket, status: int, reason: str, message: str) -> None:
+    """What gunicorn refuses by itself, in the service's one error shape."""
+    headers, body = refusal(status)
+    lines = [f"HTTP/1.1 {status} {reason}", "Connection: close", *(f"{name}: {value}" for name, value in headers)]
+    gunicorn.util.write_nonblock(sock, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
-import uuid
 from contextlib import suppress
 from typing import Any
 
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
+
+from recognizer.servers.refusal import refusal
 
 LINGER_SECONDS = 30.0
 """How long a client that was refused may go on sending before it is cut off."""
@@ -47,27 +47,9 @@ class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
 
     def execute(self) -> None:
         error = self.request.error
-        code, detail = {
-            413: ("image_too_large", "The request has more bytes than this service accepts; send a smaller image."),
-            500: ("internal_error", "The service failed at this request; its log has the details."),
-        }.get(error.code, ("invalid_request", "The request is malformed."))
-        request_id = uuid.uuid4().hex
-        body = {
-            "type": "about:blank",
-            "title": code.replace("_", " ").capitalize(),
-            "status": error.code,
-            "code": code,
-            "detail": detail,
-            "request_id": request_id,
-        }
+        headers, content = refusal(error.code)
         self.status = f"{error.code} {error.reason}"
-        self.response_headers += [
-            ("Content-Type", "application/problem+json"),
-            ("X-Request-ID", request_id),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-        ]
-        content = json.dumps(body).encode()
+        self.response_headers += headers
         self.content_length = len(content)
         self.set_close_on_finish()
         self.channel.refused = True

@@ -59,7 +59,10 @@ _WEIGHTS: Final = {
     "run-length BMP": 16,  # undone in Python: 5 s
 }
 
-_STRIP_ROWS: Final = 256
+_MAX_SIDE_PIXELS: Final = 65_535
+"""What a JPEG can have; a picture that is longer is a stripe, made to take an unusual way through a decoder."""
+
+_STRIP_PIXELS: Final = 4_000_000
 
 _FULL_SCALES: Final = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 65535.0)
 """White, in grey pictures of many bits: floating point, then 8, 10, 12, 14 and 16 bits."""
@@ -156,6 +159,10 @@ def _decode(data: bytes, image_format: str, limits: ImageLimits) -> DecodedImage
 
 
 def _check_pixels(image: Image.Image, limits: ImageLimits) -> None:
+    if max(image.size) > _MAX_SIDE_PIXELS:
+        raise ImageTooLarge(
+            f"A side of the image has {max(image.size):,} pixels, at most {_MAX_SIDE_PIXELS:,} are allowed; crop it."
+        )
     kind = "run-length BMP" if image.format == "BMP" and image.info.get("compression") else image.format
     allowed = limits.max_pixels // _WEIGHTS.get(kind or "", 1)
     if image.width * image.height > allowed:
@@ -179,9 +186,10 @@ def _reduced(source: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Shrink to RGB of `size`, strip by strip: a second full-size copy in another mode never exists."""
     width, height = size
     rows_per_row = source.height / height
+    rows = max(1, int(_STRIP_PIXELS / source.width / rows_per_row))
     result = Image.new("RGB", size)
-    for top in range(0, height, _STRIP_ROWS):
-        bottom = min(height, top + _STRIP_ROWS)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
         first, last = top * rows_per_row, min(float(source.height), bottom * rows_per_row)
         with (
             closing(source.crop((0, int(first), source.width, math.ceil(last)))) as part,

@@ -25,6 +25,13 @@ LOGGER = logging.getLogger(__name__)
 RESNET = "dlib_face_recognition_resnet_model_v1.dat"
 LANDMARKS = "shape_predictor_5_face_landmarks.dat"
 
+_SHA256 = {
+    # of the files in face_recognition_models 0.3.0, which are those of dlib.net: another file, or one bit of damage,
+    # would give embeddings that no stored face can be compared with
+    RESNET: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    LANDMARKS: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
+}
+
 _FORMAT = 1
 """Goes up whenever `onnx_graph` writes another graph from the same weights."""
 
@@ -49,7 +56,7 @@ def prepare_models(cache_dir: Path) -> None:
         ModelError: a model file is missing or damaged.
     """
     load_resnet(cache_dir)
-    landmarks_file()
+    _read_model_file(LANDMARKS)
 
 
 def load_resnet(cache_dir: Path) -> Resnet:
@@ -102,11 +109,14 @@ def _models_dir() -> Path:
 
 def _read_model_file(name: str) -> bytes:
     try:
-        return (_models_dir() / name).read_bytes()
+        data = (_models_dir() / name).read_bytes()
     except OSError as error:
         raise ModelError(
             f"The model file {name} cannot be read ({error.strerror}); reinstall face_recognition_models."
         ) from error
+    if hashlib.sha256(data).hexdigest() != _SHA256[name]:
+        raise ModelError(f"The model file {name} is damaged or another one; reinstall face_recognition_models 0.3.0.")
+    return data
 
 
 def _build(data: bytes) -> bytes:

@@ -39,10 +39,18 @@ def test_without_a_key_the_service_is_open_on_this_machine(client: FlaskClient) 
         {"Forwarded": "for=10.0.0.1"},
         {"X-Real-IP": "10.0.0.1"},
         {"Via": "1.1 proxy"},
+        {"X-Forwarded-Proto": "https"},
+        {"CF-Connecting-IP": "10.0.0.1"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
     ],
 )
 def test_local_mode_is_closed_to_other_names_and_proxies(client: FlaskClient, headers: dict[str, str]) -> None:
     assert_problem(client.get("/v1/people", headers=headers), 401, "unauthorized")
+
+
+def test_a_page_of_this_machine_may_call(client: FlaskClient) -> None:
+    assert client.get("/v1/people", headers={"Origin": "http://localhost:3000"}).status_code == 200
 
 
 def test_with_a_key_every_request_needs_one(client: FlaskClient, runtime: Runtime) -> None:

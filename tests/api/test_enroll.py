@@ -106,9 +106,9 @@ def test_a_small_face_is_refused(
 ) -> None:
     with Image.open(io.BytesIO(photo["obama"])) as image:
         small = image.copy()
-    small.thumbnail((130, 130))
-    response = post(client, "/enroll", encoded(small, "PNG"), name="Ada")
-    assert response.json["code"] in ("face_too_small", "no_face")
+    small.thumbnail((160, 160))  # the face is found, and narrower than the 50 pixels that enrolment wants
+    assert len(post(client, "/recognize", encoded(small, "PNG")).json["faces"]) == 1
+    assert_problem(post(client, "/enroll", encoded(small, "PNG"), name="Ada"), 422, "face_too_small")
     assert people(client) == []
 
 
@@ -146,11 +146,15 @@ def test_names_of_all_kinds_are_names(client: FlaskClient, photo: Photos, name: 
         {"name": "x" * 201},
         {"name": "x" * 10_000},
         {"name": "a\x00b"},
+        {"name": "Jos\ufffd"},
+        {"name": "\u200b"},
+        {"name": "\u202eadA"},
         {"name": "Ada", "person_id": "00000000-0000-0000-0000-000000000000"},
         {"name": "Ada", "metadata": "[1]"},
         {"name": "Ada", "metadata": "{"},
         {"name": "Ada", "metadata": json.dumps({"x": "y" * 20_000})},
         {"name": "Ada", "metadata": '{"x": "\\u0000"}'},
+        {"name": "Ada", "metadata": '{"x": NaN}'},
         {"name": "Ada", "face": "smallest"},
         {"name": "Ada", "nmae": "Ada"},
     ],
@@ -173,5 +177,5 @@ def test_an_external_id_belongs_to_one_person(client: FlaskClient, photo: Photos
     assert people(client) == [("Ada", 1)]
 
 
-def test_more_photos_than_allowed_are_refused(client: FlaskClient, photo: Photos) -> None:
-    assert_problem(post(client, "/enroll", *[b"x"] * 21, name="Ada"), 413, "image_too_large")
+def test_more_photos_than_allowed_are_refused(client: FlaskClient) -> None:
+    assert_problem(post(client, "/enroll", *[b"x"] * 21, name="Ada"), 400, "invalid_request")

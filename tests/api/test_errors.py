@@ -48,7 +48,7 @@ CASES: dict[str, tuple[int, str, Callable[[FlaskClient, Photos], TestResponse]]]
         "image_missing",
         lambda c, p: c.post("/recognize", data={"file": (io.BytesIO(p["obama"]), "a.jpg")}),
     ),
-    "two images": (413, "image_too_large", lambda c, p: post(c, "/recognize", p["obama"], p["biden"])),
+    "two images": (400, "invalid_request", lambda c, p: post(c, "/recognize", p["obama"], p["biden"])),
     "text": (415, "image_unsupported", lambda c, p: post(c, "/recognize", b"This is no image. " * 50)),
     "a PDF": (415, "image_unsupported", lambda c, p: post(c, "/recognize", b"%PDF-1.4\n" + b"\0" * 500)),
     "an SVG": (
@@ -135,6 +135,19 @@ CASES: dict[str, tuple[int, str, Callable[[FlaskClient, Photos], TestResponse]]]
         "invalid_request",
         lambda c, p: post(c, "/recognize", p["obama"], include="soul"),
     ),
+    "true as threshold": (
+        400,
+        "invalid_request",
+        lambda c, p: c.post("/recognize", json={"image": "aGVsbG8=", "threshold": True}),
+    ),
+    "a data URI without data": (400, "invalid_request", lambda c, p: c.post("/recognize", json={"image": "data:x"})),
+    "a name that is no UTF-8": (
+        400,
+        "invalid_request",
+        lambda c, p: post(c, "/enroll", p["obama"], name="José".encode("latin-1")),
+    ),
+    "a stripe": (413, "image_too_large", lambda c, p: post(c, "/recognize", png_header(65_536, 1))),
+    "two slashes": (404, "not_found", lambda c, p: c.get("/v1//people")),
     "an unknown route": (404, "not_found", lambda c, p: c.get("/nowhere")),
     "an unknown v1 route": (404, "not_found", lambda c, p: c.get("/v1/nowhere")),
     "a wrong method": (405, "method_not_allowed", lambda c, p: c.get("/recognize")),

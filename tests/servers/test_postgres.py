@@ -22,7 +22,7 @@ import pytest
 
 from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
-from recognizer.host import account
+from recognizer.host import account, datadir
 from recognizer.postgres import programs
 from recognizer.postgres.server import BundledPostgres, at_work_in
 
@@ -459,3 +459,13 @@ def test_an_account_that_cannot_be_made_stops_the_start_with_advice(monkeypatch:
     monkeypatch.setattr("shutil.which", lambda name, path: None)
     with pytest.raises(StartupError, match="there is no useradd here"):
         account.database_account()
+
+
+def test_a_folder_of_other_things_keeps_its_permissions_at_every_start(folder: Path) -> None:
+    folder.chmod(0o755)
+    (folder / "holiday.jpg").touch()
+    for _ in range(2):
+        datadir.prepare(folder, account.database_account())
+        with datadir.locked(folder, address=None):
+            pass
+    assert mode(folder) == 0o755

@@ -17,7 +17,7 @@ from recognizer.errors import ModelError
 from recognizer.vision import weights
 from recognizer.vision.dlib_net import FormatError, read_net
 from recognizer.vision.onnx_graph import build
-from recognizer.vision.weights import RESNET, load_resnet, prepare_models
+from recognizer.vision.weights import LANDMARKS, RESNET, load_resnet, prepare_models
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,18 @@ def test_a_missing_landmarks_file_is_named(elsewhere: Path, original: bytes) -> 
     (elsewhere / RESNET).write_bytes(original)
     with pytest.raises(ModelError, match="shape_predictor_5_face_landmarks"):
         prepare_models(elsewhere / "cache")
+
+
+def test_one_flipped_bit_is_noticed(elsewhere: Path, original: bytes) -> None:
+    landmarks = (Path(weights.find_spec("face_recognition_models").origin).parent / "models" / LANDMARKS).read_bytes()
+    for name, data in ((RESNET, original), (LANDMARKS, landmarks)):
+        (elsewhere / RESNET).write_bytes(original)
+        (elsewhere / LANDMARKS).write_bytes(landmarks)
+        prepare_models(elsewhere / "cache")
+        at = len(data) // 2
+        (elsewhere / name).write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(ModelError, match=name):
+            prepare_models(elsewhere / "cache")
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
