@@ -1,8 +1,8 @@
 """gunicorn itself. The service's own settings are in recognizer.toml; this file is for the rest.
 
 Every option of https://docs.gunicorn.org/en/stable/settings.html may be set below by its name. `recognizer serve`
-reads this file last, so it wins. After a change: `kill -HUP` the gunicorn master (workers are replaced one after
-the other), or restart the service.
+reads this file last, so it wins. After a change: `kill -HUP` the gunicorn master (all workers are replaced at once;
+requests wait about a second), or restart the service.
 
 Without the supervisor, over a database that `recognizer migrate` has prepared:
 

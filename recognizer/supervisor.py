@@ -27,7 +27,7 @@ from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.host import datadir
-from recognizer.host.account import database_account
+from recognizer.host.account import database_account, existing_account
 from recognizer.host.datadir import AlreadyRunning
 from recognizer.host.signals import Signals, StopRequested
 from recognizer.postgres.server import BundledPostgres
@@ -183,7 +183,7 @@ class Supervisor:
     def _occupy(self, closing: ExitStack) -> None:
         """Take the data directory and make sure of the port, before anything is started."""
         settings = self._settings
-        datadir.prepare(settings.data_dir, database_account() if self._postgres else None)
+        datadir.prepare(settings.data_dir, database_account() if self._postgres else existing_account())
         closing.enter_context(datadir.locked(settings.data_dir, base_url(settings)))
         stop_orphans(settings.data_dir)
         available_port(settings.host, settings.port)

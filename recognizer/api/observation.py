@@ -7,10 +7,12 @@ import re
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Flask, Response, g, request
 
+from recognizer.errors import Refusal
 from recognizer.gallery.store import Enrolment
 from recognizer.metrics import Metrics, Tally
 from recognizer.service import Recognition
@@ -65,11 +67,17 @@ def note_recognition(recognition: Recognition, metrics: Metrics) -> None:
 
 def note_enrolment(enrolment: Enrolment, metrics: Metrics) -> None:
     """Note how many photos were stored and why others were refused, without saying of whom."""
-    refused = Counter(refusal.code for refusal in enrolment.refused)
-    for code, number in refused.items():
-        metrics.count("recognizer_refused_photos", number, code=code)
+    note_refusals(enrolment.refused, metrics)
     metrics.count("recognizer_faces", len(enrolment.enrolled), route="/enroll")
-    note(enrolled=len(enrolment.enrolled), refused=dict(refused), gallery_revision=enrolment.revision)
+    note(enrolled=len(enrolment.enrolled), gallery_revision=enrolment.revision)
+
+
+def note_refusals(refused: Sequence[Refusal], metrics: Metrics) -> None:
+    """Note why photos were not enrolled."""
+    codes = Counter(refusal.code for refusal in refused)
+    for code, number in codes.items():
+        metrics.count("recognizer_refused_photos", number, code=code)
+    note(refused=dict(codes))
 
 
 def _line(response: Response, route: str, seconds: float, code: str) -> dict[str, Any]:

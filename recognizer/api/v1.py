@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from recognizer.api import observation, shapes, uploads
 from recognizer.api.auth import allowed_collection, only_collection, route, runtime
 from recognizer.deadline import Deadline
-from recognizer.errors import InvalidRequest
+from recognizer.errors import EnrolmentRefused, InvalidRequest
 from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
 from recognizer.service import EnrolRequest
 
@@ -134,19 +134,21 @@ def enroll() -> ResponseReturnValue:
     deadline = _deadline()
     upload = uploads.read(request, max_images=runtime().settings.max_images_per_enrolment)
     options = uploads.options_as(EnrolOptions, upload.options)
-    enrolment = runtime().service.enrol(
-        EnrolRequest(
-            collection=allowed_collection(options.collection),
-            photos=upload.images,
-            name=options.name,
-            person_id=options.person_id,
-            external_id=options.external_id,
-            metadata=options.metadata,
-            largest_face=options.face == "largest",
-            idempotency_key=_idempotency_key(),
-        ),
-        deadline,
+    wanted = EnrolRequest(
+        collection=allowed_collection(options.collection),
+        photos=upload.images,
+        name=options.name,
+        person_id=options.person_id,
+        external_id=options.external_id,
+        metadata=options.metadata,
+        largest_face=options.face == "largest",
+        idempotency_key=_idempotency_key(),
     )
+    try:
+        enrolment = runtime().service.enrol(wanted, deadline)
+    except EnrolmentRefused as error:
+        observation.note_refusals(error.refused, runtime().metrics)
+        raise
     observation.note_enrolment(enrolment, runtime().metrics)
     return {"request_id": g.request_id, **shapes.enrolment(enrolment)}, 201
 

@@ -71,6 +71,13 @@ def _refuse_administrator() -> None:
         )
 
 
+def existing_account() -> Account | None:
+    """The same account where root may use it and need not: None when it is missing."""
+    if sys.platform == "win32" or os.geteuid() != 0:
+        return None
+    return _find()
+
+
 def _find() -> Account | None:
     if sys.platform == "win32":
         return None

@@ -25,8 +25,8 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from recognizer import config, logs, metrics
 from recognizer.config import Settings
-from recognizer.errors import ConfigError, StartupError
-from recognizer.host.account import Account, database_account
+from recognizer.errors import ConfigError
+from recognizer.host.account import Account, existing_account
 from recognizer.servers.refusal import refusal
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
@@ -149,10 +149,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
 @functools.cache
 def _account_of_workers(models: Path) -> Account | None:
     """The system user that workers run as when root starts them, if it can read what they need; None: as we do."""
-    try:
-        account = database_account()
-    except StartupError:
-        return None
+    account = existing_account()
     if account is None:
         return None
     for path in (Path(sys.executable), Path(os.__file__), Path(config.__file__), models):

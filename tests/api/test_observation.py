@@ -207,6 +207,7 @@ def test_requests_faces_decisions_and_stages_are_counted(
 ) -> None:
     before = counted(runtime)
     enroll(client, NAME, photo["obama"], no_face)
+    post(client, "/enroll", no_face, name=NAME)
     post(client, "/recognize", photo.two_faces())
     post(client, "/recognize", b"no image at all")
     after = counted(runtime)
@@ -220,7 +221,7 @@ def test_requests_faces_decisions_and_stages_are_counted(
         'recognizer_faces_total{route="/recognize"}': 2,
         'recognizer_decisions_total{decision="match"}': 1,
         'recognizer_decisions_total{decision="unknown"}': 1,
-        'recognizer_refused_photos_total{code="no_face"}': 1,
+        'recognizer_refused_photos_total{code="no_face"}': 2,
         'recognizer_stage_seconds_count{stage="detect"}': 1,
         'recognizer_stage_seconds_count{stage="total"}': 1,
     }
