@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(default_factory=lambda: min(8, available_cores()), ge=1, le=64)
     threads: int = Field(4, ge=1, le=64)
+    worker_memory_bytes: int = Field(2**30, ge=128 * 2**20, le=2**40)
     server: Literal["gunicorn", "waitress", "development"] = "waitress" if os.name == "nt" else "gunicorn"
 
     # where it keeps things

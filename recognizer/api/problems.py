@@ -45,18 +45,17 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected_error)
 
 
+def shape(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+    """The members that every error has; its title is the code in words."""
+    title = code.replace("_", " ").capitalize()
+    head = {"type": "about:blank", "title": title, "status": status, "code": code}
+    return {**head, "detail": detail, "request_id": request_id}
+
+
 def problem(status: int, code: str, detail: str, **members: Any) -> Response:
-    """Build the error response; its title is the code in words."""
+    """Build the error response."""
     g.error_code = code
-    body = {
-        "type": "about:blank",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "request_id": g.get("request_id"),
-        **members,
-    }
+    body = {**shape(status, code, detail, g.get("request_id", "")), **members}
     response = jsonify(body)
     response.status_code = status
     response.content_type = "application/problem+json"

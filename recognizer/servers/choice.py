@@ -39,6 +39,7 @@ def for_one_process(settings: Settings) -> Settings:
         update={
             "workers": 1,
             "threads": workers * settings.threads,
+            "worker_memory_bytes": workers * settings.worker_memory_bytes,
             "pool_min": workers * settings.pool_min,
             "pool_max": workers * settings.pool_max,
         }

@@ -27,6 +27,7 @@ from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError
 from recognizer.host.account import Account, existing_account
+from recognizer.servers.budget import MemoryBudget
 from recognizer.servers.refusal import refusal
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
@@ -38,27 +39,29 @@ _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, not a predictabl
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, with a time limit for receiving a request.
+    """gunicorn's threaded worker, with a time limit for receiving a request and a memory budget.
 
     gunicorn itself waits without end for the rest of a head or a body, on one of the few threads: clients
     that stop half-way would stop the service. Here such a connection is closed for reading when
     `request_timeout_seconds` are over; a request that has been received in full does not notice.
     """
 
-    receiving_seconds = 30.0
+    settings: Settings
+    alive: bool  # of gunicorn: whether the worker accepts requests
 
     @classmethod
-    def receiving_within(cls, seconds: float) -> type[Worker]:
-        """This class with another limit: gunicorn makes the workers itself and hands them nothing of ours."""
-        return type(cls.__name__, (cls,), {"receiving_seconds": seconds})
+    def with_settings(cls, settings: Settings) -> type[Worker]:
+        """This class for these settings: gunicorn makes the workers itself and hands them nothing of ours."""
+        return type(cls.__name__, (cls,), {"settings": settings})
 
     def init_process(self) -> None:
         gunicorn.util.write_error = _write_problem
+        self._budget = MemoryBudget(self.settings.worker_memory_bytes)
         self._receiving: dict[TConn, float] = {}
         super().init_process()
 
     def handle(self, conn: TConn) -> Any:
-        self._receiving[conn] = time.monotonic() + self.receiving_seconds
+        self._receiving[conn] = time.monotonic() + self.settings.request_timeout_seconds
         try:
             return super().handle(conn)
         finally:
@@ -73,6 +76,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
                 self._receiving.pop(conn, None)
                 with suppress(OSError):  # the client has gone
                     conn.sock.shutdown(socket.SHUT_RD)
+        if self.alive and self._budget.is_spent():
+            self.alive = False  # it accepts no more, answers what it has accepted and ends; gunicorn starts another
 
 
 def _write_problem(sock: socket.socket, status: int, reason: str, message: str) -> None:
@@ -118,7 +123,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "backlog": 256,
         "workers": settings.workers,
         "threads": settings.threads,
-        "worker_class": Worker.receiving_within(settings.request_timeout_seconds),
+        "worker_class": Worker.with_settings(settings),
         # For a main thread that is stuck: some calls of the reference engine hold the GIL for half a minute.
         "timeout": math.ceil(max(60.0, 2 * settings.request_timeout_seconds)),
         "graceful_timeout": math.ceil(settings.stop_timeout_seconds),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import uuid
 
+from recognizer.api.problems import shape
+
 _WORDS = {
     413: ("image_too_large", "The request has more bytes than this service accepts; send a smaller image."),
     500: ("internal_error", "The service failed at this request; its log has the details."),
@@ -16,15 +18,7 @@ def refusal(status: int) -> tuple[list[tuple[str, str]], bytes]:
     """The headers and the body of an error response."""
     code, detail = _WORDS.get(status, _MALFORMED)
     request_id = uuid.uuid4().hex
-    body = {
-        "type": "about:blank",
-        "title": code.replace("_", " ").capitalize(),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "request_id": request_id,
-    }
-    content = json.dumps(body).encode()
+    content = json.dumps(shape(status, code, detail, request_id)).encode()
     headers = [
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(content))),

@@ -22,6 +22,7 @@ from recognizer.app import create_app
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.host.signals import on_stop
+from recognizer.servers.budget import MemoryBudget
 from recognizer.servers.child import bound_socket
 from recognizer.servers.choice import for_one_process
 from recognizer.servers.waitress_channel import Channel
@@ -61,7 +62,8 @@ class Server:
     def run(self) -> None:
         """Serve until told to stop, finish what was accepted, then close everything."""
         with closing(self._app.extensions["recognizer"]):
-            while not self._stopping:
+            budget = MemoryBudget(self._settings.worker_memory_bytes)
+            while not self._stopping and not budget.is_spent():  # the supervisor starts another
                 self._turn()
             self._take_in_who_waits()
             wasyncore.dispatcher.close(self._listener)  # the port, not the wake-up that finishing needs

@@ -199,3 +199,16 @@ def test_hostile_images_are_answered_200_or_4xx(service: Service, shared: Path) 
     after = sum(process.memory_info().rss for process in service.processes())
     assert after - before < 600 * 2**20
     assert service.is_ready()
+
+
+def test_a_worker_beyond_its_memory_budget_is_replaced_and_no_request_fails(own_service: Service, photos: Path) -> None:
+    own_service.start(RECOGNIZER_WORKER_MEMORY_BYTES=str(128 * 2**20))  # less than the models need
+    before = {process.pid for process in own_service.processes()}
+    data = photo(photos, "obama")
+    deadline = time.monotonic() + 90
+    statuses = set()
+    while time.monotonic() < deadline and len({p.pid for p in own_service.processes()} - before) < 2:
+        statuses.add(recognize(own_service.url, data).status_code)
+    assert statuses == {200}
+    assert "is replaced" in own_service.said()
+    assert recognize(own_service.url, data).status_code == 200
