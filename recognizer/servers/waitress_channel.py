@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask, WSGITask
 
 from recognizer.servers.refusal import refusal
@@ -31,6 +31,12 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress has no types
             self.expect_continue = False
         return consumed
 
+    def parse_header(self, header: bytes) -> None:
+        """Read the head; waitress itself takes an unknown version of HTTP for 1.0."""
+        super().parse_header(header)
+        if self.version not in ("1.0", "1.1"):
+            raise ParsingError("Unknown version of HTTP")
+
 
 class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
     """A request to the app; while the server stops, its connection ends with the answer."""
@@ -44,6 +50,10 @@ class Task(WSGITask):  # type: ignore[misc]  # waitress has no types
 
 class ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     """What waitress refuses by itself, in the service's one error shape."""
+
+    def __init__(self, channel: Any, request: Any) -> None:
+        super().__init__(channel, request)
+        self.version = "1.1"  # a request that was not understood has none
 
     def execute(self) -> None:
         error = self.request.error

@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from system_calls import Service, enroll, recognize
 
 
 def photo(photos: Path, name: str) -> bytes:
     return (photos / f"{name}.jpg").read_bytes()
+
+
+@cache
+def slow_photo(photos: Path) -> bytes:
+    """Obama on a wall of 20 megapixels: a PNG that takes a worker about a second."""
+    with Image.open(photos / "obama.jpg") as face:
+        wall = Image.new("RGB", (5000, 4000), "grey")
+        wall.paste(face.resize((2400, 3000)), (1000, 200))
+    buffer = io.BytesIO()
+    wall.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def test_a_person_enrolled_is_recognised_by_every_worker_at_once(service: Service, photos: Path) -> None:
@@ -57,12 +71,12 @@ def test_a_taken_port_is_said_before_anything_is_started(service: Service, own_s
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_requests_in_flight_and_exits_0(own_service: Service, photos: Path, sig: int) -> None:
-    own_service.start()
+    own_service.start(RECOGNIZER_QUEUE_TIMEOUT_SECONDS="60")
     processes = own_service.processes()
-    data = photo(photos, "obama")
     with ThreadPoolExecutor(4) as pool:
-        answers = [pool.submit(recognize, own_service.url, data) for _ in range(4)]
-        time.sleep(0.2)
+        answers = [pool.submit(recognize, own_service.url, slow_photo(photos)) for _ in range(4)]
+        time.sleep(1)  # they have been received, and take longer than that together
+        assert not any(answer.done() for answer in answers[2:])
         assert own_service.stop(sig) == 0
         assert [answer.result().status_code for answer in answers] == [200] * 4
     assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
