@@ -64,7 +64,7 @@ def _reachable(site: Path, account: Account) -> bool:
 
 def _copied(site: Path) -> Path:
     """A copy anyone may read, keyed by the wheel's version; whole or absent, never half."""
-    target = COPIES / importlib.metadata.version(_PACKAGE)
+    target = COPIES / f"{importlib.metadata.version(_PACKAGE)}-{MAJOR}"
     COPIES.mkdir(mode=0o755, parents=True, exist_ok=True)
     with FileLock(COPIES / "lock", timeout=_COPY_SECONDS, mode=0o600):
         if not target.is_dir():

