@@ -110,7 +110,8 @@ def mode(path: Path) -> int:
 
 def kill_all_of(folder: Path) -> None:
     for process in at_work_in(folder / "postgres" / "data"):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the first one's end takes the others along
+            process.kill()
     wait_until(lambda: not at_work_in(folder / "postgres" / "data"))
 
 

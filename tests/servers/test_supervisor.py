@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -223,7 +224,8 @@ def test_a_server_that_cannot_boot_fails_the_start(folder: Path) -> None:
 def test_what_was_answered_201_survives_kill_9_of_everything(service: Service) -> None:
     assert service.call("POST", "/keep/ada")[0] == 201
     for process in (psutil.Process(service.process.pid), *service.family()):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # gone with its parent
+            process.kill()
     service.process.wait()
     service.start()
     service.wait_until_ready()
@@ -260,7 +262,8 @@ def test_a_killed_postgresql_is_started_again_and_found_by_the_same_workers(serv
     assert service.call("POST", "/keep/ada")[0] == 201
     workers = {process.pid for process in servers_of(service.folder)}
     for process in at_work_in(service.folder / "postgres" / "data"):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     wait_until(lambda: "PostgreSQL has ended" in service.text())
     service.wait_until_ready()
     assert service.call("GET", "/kept") == (200, ["ada"])

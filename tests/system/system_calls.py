@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -78,10 +79,10 @@ class Service:
     def kill_all(self) -> None:
         """kill -9 of every process at once, as a power cut would."""
         processes = self.processes()
-        for process in processes:
-            process.suspend()
-        for process in processes:
-            process.kill()
+        for act in (psutil.Process.suspend, psutil.Process.kill):
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):
+                    act(process)
         psutil.wait_procs(processes, timeout=10)
         assert self.process
         self.process.wait(10)
