@@ -21,8 +21,6 @@ from recognizer.errors import ImageMissing, ImageUnsupported, InvalidRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 
-UNDECODED = "\ufffd"  # what Werkzeug puts for bytes that are no UTF-8
-
 HOW_TO_SEND = (
     "Send the image as multipart file part `image` (curl -F image=@photo.jpg), "
     'as raw body with Content-Type: image/jpeg, or as JSON {"image": "<base64>"}.'
@@ -167,7 +165,5 @@ def single_values(values: Any) -> dict[str, Any]:
     for name, given in values.lists():
         if len(given) > 1:
             raise InvalidRequest(f"Option `{name[:50]}` is given {len(given)} times.")
-        if UNDECODED in given[0]:
-            raise InvalidRequest(f"Option `{name[:50]}` is not valid UTF-8; send UTF-8 text.")
         result[name] = given[0]
     return result

@@ -41,15 +41,6 @@ def folder() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(scope="module")
-def prepared() -> Iterator[Path]:
-    """A data directory to copy: initdb takes longer than most tests."""
-    path = Path(tempfile.mkdtemp(prefix="pg-"))
-    BundledPostgres(path).prepare()
-    yield path
-    shutil.rmtree(path)
-
-
 @pytest.fixture
 def server(prepared: Path, folder: Path) -> Iterator[BundledPostgres]:
     subprocess.run(["cp", "-a", f"{prepared}/.", folder], check=True)
