@@ -69,10 +69,13 @@ class Settings(BaseSettings):
 
     # how faces are found and compared
     engine: Literal["onnx", "face_recognition"] = "onnx"
+    detector: Literal["cnn", "cnn_exact", "hog"] = "cnn"
     upsample: int = Field(1, ge=0, le=2)
+    embedding_crops: int = 1
+    providers: Literal["auto", "cuda", "openvino", "coreml", "directml", "cpu"] = "auto"
     min_face_pixels: int = Field(36, ge=20, le=1000)
     enrol_min_face_pixels: int = Field(50, ge=20, le=1000)
-    working_pixels: int = Field(8_000_000, ge=250_000, le=64_000_000)
+    working_pixels: int = Field(3_000_000, ge=250_000, le=64_000_000)
     threshold: float = Field(0.6, gt=0, lt=2)
 
     # what a request may ask for
@@ -118,6 +121,13 @@ class Settings(BaseSettings):
             return None
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("embedding_crops")
+    @classmethod
+    def _known_crops(cls, value: int) -> int:
+        if value not in (1, 2, 6):
+            raise ValueError("must be 1, 2 or 6")
         return value
 
     @model_validator(mode="after")

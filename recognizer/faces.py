@@ -43,6 +43,13 @@ class Box:
     def area(self) -> int:
         return self.width * self.height
 
+    def overlap(self, other: Box) -> float:
+        """Intersection over union, from 0 (apart) to 1 (equal)."""
+        width = min(self.right, other.right) - max(self.left, other.left)
+        height = min(self.bottom, other.bottom) - max(self.top, other.top)
+        shared = max(0, width) * max(0, height)
+        return shared / max(1, self.area + other.area - shared)
+
 
 @dataclass(frozen=True, slots=True)
 class Quality:

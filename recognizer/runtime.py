@@ -46,7 +46,9 @@ class Runtime:
 
     def health(self) -> dict[str, dict[str, Any]]:
         """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""
-        checks: dict[str, dict[str, Any]] = {"models": {"ok": True, "model_id": self.engine.model_id}}
+        checks: dict[str, dict[str, Any]] = {
+            "models": {"ok": True, "model_id": self.engine.model_id, **self.engine.parts}
+        }
         try:
             with self.pool.connection(Deadline(HEALTH_TIMEOUT_SECONDS)) as connection:
                 missing = pending(connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from recognizer.faces import Analysis, Box, Face, Pixels
 from recognizer.vision.alignment import CHIP_PADDING, CHIP_PIXELS, AlignedFace, Aligner
 from recognizer.vision.detection import Detection
 from recognizer.vision.gate import Gate
-from recognizer.vision.images import ImageLimits, decoded
+from recognizer.vision.images import DecodedImage, ImageLimits, decoded
 from recognizer.vision.quality import assess
 from recognizer.vision.weights import landmarks_file, landmarks_sha256
 
@@ -25,20 +25,38 @@ LOGGER = logging.getLogger(__name__)
 _CLOSE_SECONDS = 10.0
 
 
-def model_id(resnet_sha256: str) -> str:
-    """The name of everything that shapes an embedding; equal names, comparable embeddings."""
+def model_id(resnet_sha256: str, detector: str, crops: int) -> str:
+    """The name of everything that shapes an embedding.
+
+    Up to the last slash it names the space that the embedding lies in. After it stands what moves an embedding
+    within that space by much less than two photos of a person differ: the number of crops and, but for HOG, the
+    detector whose box the landmarks were found in.
+    """
     landmarks = landmarks_sha256()
-    return f"dlib-resnet-v1-{resnet_sha256[:8]}/5pt-{landmarks[:8]}/chip{CHIP_PIXELS}-{CHIP_PADDING}/1crop"
+    variant = f"{crops}crop" if detector == "hog" else f"{crops}crop-{detector}"
+    return f"dlib-resnet-v1-{resnet_sha256[:8]}/5pt-{landmarks[:8]}/chip{CHIP_PIXELS}-{CHIP_PADDING}/{variant}"
 
 
 class PhotoEngine(ABC):
     """Analyses photos; a subclass says how faces are detected and encoded."""
 
-    def __init__(self, settings: Settings, *, model_id: str, slots: int) -> None:
+    def __init__(
+        self, settings: Settings, *, model_id: str, parts: Mapping[str, str], slots: int, crops: int, settle: bool
+    ) -> None:
+        """Load what both engines need.
+
+        Args:
+            parts: what does the work, in words.
+            slots: photos at a time.
+            crops: chips of each face.
+            settle: whether landmarks are found a second time, independent of the detector; see `Aligner.align`.
+        """
         self.model_id = model_id
+        self.parts = parts
         self._limits = ImageLimits(settings.max_image_bytes, settings.max_image_pixels, settings.working_pixels)
         self._min_face_pixels = settings.min_face_pixels
-        self._aligner = Aligner(landmarks_file())
+        self._aligner = Aligner(landmarks_file(), crops)
+        self._settle = settle
         self._gate = Gate(slots, settings.queue_timeout_seconds)
 
     def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
@@ -61,18 +79,27 @@ class PhotoEngine(ABC):
                 watch.lap("decode")
                 deadline.check()
                 found = self._detect(image.pixels, smallest * image.scale)
-                found = [each for each in found if _as_sent(each.box, image.scale).width >= smallest]
-                found.sort(key=lambda each: each.box.area, reverse=True)
                 watch.lap("detect")
-                aligned = []
-                for each in found:
-                    deadline.check()
-                    aligned.append(self._aligner.align(image.pixels, each.box))
+                aligned = self._align(image, found, smallest, deadline)
                 watch.lap("align")
-                embeddings = self._encode(image.pixels, found, aligned, deadline)
+                embeddings = self._encode(image.pixels, [face for face, _ in aligned], deadline)
                 watch.lap("encode")
-            faces = map(_face, found, aligned, embeddings, [image.scale] * len(found))
+            faces = (
+                _face(face, score, each, image.scale) for (face, score), each in zip(aligned, embeddings, strict=True)
+            )
             return Analysis(image.width, image.height, image.format, tuple(faces), watch.timings_ms)
+
+    def _align(
+        self, image: DecodedImage, found: Sequence[Detection], smallest: int, deadline: Deadline
+    ) -> list[tuple[AlignedFace, float]]:
+        """The faces that are wide enough, largest first, each with its detection score."""
+        aligned = []
+        for each in found:
+            deadline.check()
+            face = self._aligner.align(image.pixels, each.box, settle=self._settle)
+            if _as_sent(face.box, image.scale).width >= smallest:
+                aligned.append((face, each.score))
+        return sorted(aligned, key=lambda pair: pair[0].box.area, reverse=True)
 
     def load(self) -> tuple[int, int]:
         """How many images are being worked on, and how many wait for a free core."""
@@ -88,9 +115,7 @@ class PhotoEngine(ABC):
         """Boxes in pixels of the array, `min_face_pixels` as well."""
 
     @abstractmethod
-    def _encode(
-        self, pixels: Pixels, found: Sequence[Detection], aligned: Sequence[AlignedFace], deadline: Deadline
-    ) -> NDArray[np.float32]:
+    def _encode(self, pixels: Pixels, found: Sequence[AlignedFace], deadline: Deadline) -> NDArray[np.float32]:
         """(n, 128) float32, in the order of `found`."""
 
 
@@ -109,11 +134,11 @@ def _as_sent(box: Box, scale: float) -> Box:
     return Box(*(round(edge / scale) for edge in (box.left, box.top, box.right, box.bottom)))
 
 
-def _face(found: Detection, aligned: AlignedFace, embedding: NDArray[np.float32], scale: float) -> Face:
+def _face(aligned: AlignedFace, score: float, embedding: NDArray[np.float32], scale: float) -> Face:
     return Face(
-        box=_as_sent(found.box, scale),
-        detection_score=found.score,
-        quality=assess(aligned, found.score),
+        box=_as_sent(aligned.box, scale),
+        detection_score=score,
+        quality=assess(aligned, score),
         landmarks=tuple((round(x / scale), round(y / scale)) for x, y in aligned.landmarks.tolist()),
         embedding=embedding,
     )

@@ -29,6 +29,14 @@ class Layer:
     parameters: NDArray[np.float32] = field(repr=False, default_factory=lambda: np.empty(0, np.float32))
 
 
+@dataclass(frozen=True, slots=True)
+class Net:
+    """A network: the numbers of its loss layer, and its layers from the input on; the first is the input layer."""
+
+    loss: tuple[float, ...]
+    layers: list[Layer]
+
+
 _HIGHEST_VERSION = 3
 _ALIAS_TENSOR = 5
 """The integers of an alias tensor: a version and four sizes, which the layer's settings tell as well."""
@@ -76,56 +84,96 @@ class _Reader:
         return self._at == len(self._data)
 
 
-def read_net(data: bytes) -> list[Layer]:
-    """Read the layers from the input on; the first one is the input layer.
+METRIC_LOSS = "loss_metric_2"
+"""Of a network that gives embeddings; its numbers: margin and distance threshold, of training only."""
+
+MMOD_LOSS = "loss_mmod_"
+"""Of a network that finds objects of one size; its numbers: rows and columns of the window, three of training
+only, then intersection over union and covered share of two boxes from which on the weaker one is dropped."""
+
+
+def read_net(data: bytes, loss: str) -> Net:
+    """Read a network whose last layer, which is written first, is the loss layer of that name.
 
     Raises:
         FormatError: the bytes are not such a network.
     """
     reader = _Reader(data)
-    version, loss = reader.integer(), reader.text()
-    if (version, loss) != (1, "loss_metric_2"):
-        raise FormatError(f"it holds no metric-learning network of dlib but {loss[:40]!r}")
-    reader.reals(2)  # margin and distance threshold, of training only
-
+    version, name = reader.integer(), reader.text()
+    if (version, name) != (1, loss):
+        raise FormatError(f"it holds no network with {loss} but {name[:40]!r}")
+    numbers = _read_loss(reader, loss)
     while (number := reader.integer()) <= _HIGHEST_VERSION:
         pass  # one version per layer; the first larger number is the length of the input layer's name
     layers = [Layer(reader.text(number))]
     reader.reals(3)  # mean red, green and blue
-    reader.integers(2)  # rows and columns
-
+    if layers[0].name.endswith("_sized"):
+        reader.integers(2)  # rows and columns
     layers.append(_read_layer(reader))
     reader.integer()  # how many pictures the input layer makes of one
     while not reader.at_end():
         layers.append(_read_layer(reader))
         if layers[-1].name == "fc_2":
             break
-    return layers
+    return Net(numbers, layers)
+
+
+def _read_loss(reader: _Reader, loss: str) -> tuple[float, ...]:
+    if loss == METRIC_LOSS:
+        return reader.reals(2)
+    if reader.integer() != 1:
+        raise FormatError("its loss layer has another version")
+    window = reader.integers(2)
+    numbers = (*map(float, window), *reader.reals(5))
+    reader.reals(2)  # which boxes to ignore, of training only
+    return numbers
 
 
 def _read_layer(reader: _Reader) -> Layer:
+    layer = _read_parameters(reader)
+    if set(reader.take(3)) - set(b"01"):
+        raise FormatError(f"layer {layer.name!r} does not end where it should")
+    for _ in range(3):
+        reader.tensor()  # gradients and the cached output
+    return layer
+
+
+def _read_parameters(reader: _Reader) -> Layer:
     name = reader.text()
     if name == "con_4":
         parameters = reader.tensor()
         layer = Layer(name, reader.integers(7), parameters)  # filters, rows, columns, strides y x, paddings y x
         reader.integers(2 * _ALIAS_TENSOR)
         reader.reals(4)  # factors of training only
-    elif name == "affine_":
+        return layer
+    if name == "affine_":
         layer = Layer(name, parameters=reader.tensor())
         reader.integers(2 * _ALIAS_TENSOR + 1)
-    elif name == "fc_2":
+        return layer
+    if name == "bn_con2":
+        return _read_normalization(reader)
+    if name == "fc_2":
         settings = reader.integers(2)  # outputs, inputs
         layer = Layer(name, settings, reader.tensor())
         reader.integers(2 * _ALIAS_TENSOR + 1)
         reader.reals(4)  # factors of training only
-    elif name in ("max_pool_2", "avg_pool_2"):
-        layer = Layer(name, reader.integers(6))  # rows, columns, strides y x, paddings y x
-    elif name in ("relu_", "add_prev_"):
-        layer = Layer(name)
-    else:
-        raise FormatError(f"unknown layer {name[:40]!r}")
-    if set(reader.take(3)) - set(b"01"):
-        raise FormatError(f"layer {name!r} does not end where it should")
-    for _ in range(3):
-        reader.tensor()  # gradients and the cached output
-    return layer
+        return layer
+    if name in ("max_pool_2", "avg_pool_2"):
+        return Layer(name, reader.integers(6))  # rows, columns, strides y x, paddings y x
+    if name in ("relu_", "add_prev_"):
+        return Layer(name)
+    raise FormatError(f"unknown layer {name[:40]!r}")
+
+
+def _read_normalization(reader: _Reader) -> Layer:
+    """A batch normalisation as the affine layer that dlib makes of it (layers.h, affine_ from bn_)."""
+    gamma_and_beta = reader.tensor().astype(np.float64)
+    reader.integers(2 * _ALIAS_TENSOR)
+    _means, _inverse_deviations, means, variances = (reader.tensor().astype(np.float64) for _ in range(4))
+    reader.integers(2)  # updates and window, of training only
+    epsilon = reader.reals(5)[-1]
+    if not gamma_and_beta.size == 2 * means.size == 2 * variances.size:
+        raise FormatError("a normalisation whose parts differ in size")
+    gamma, beta = gamma_and_beta.reshape(2, -1)
+    scale = gamma / np.sqrt(variances + epsilon)
+    return Layer("affine_", parameters=np.concatenate([scale, beta - scale * means]).astype(np.float32))

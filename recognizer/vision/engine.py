@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,15 +14,27 @@ from recognizer.faces import Analysis, Pixels
 from recognizer.vision.alignment import AlignedFace
 from recognizer.vision.analysis import PhotoEngine, model_id
 from recognizer.vision.detection import Detection, Detector
-from recognizer.vision.encoding import Encoder
+from recognizer.vision.encoding import Encoder, sample_chips
+from recognizer.vision.exact_cnn import ExactCnnDetector
+from recognizer.vision.fast_cnn import FastCnnDetector
+from recognizer.vision.hog import HogDetector
+from recognizer.vision.onnx_graph import OUTPUT as EMBEDDINGS
+from recognizer.vision.score_net import open_score_net
+from recognizer.vision.sessions import open_session
 from recognizer.vision.weights import load_resnet
+
+EMBEDDING_TOLERANCE = 1e-4
+"""By how much an embedding may differ from dlib's, in any component."""
 
 
 class Engine(Protocol):
     """Finds the faces of a photo. Safe to be used by several threads; opened after fork, closed by its owner."""
 
     model_id: str
-    """Names everything that shapes an embedding; vectors of different ids are never compared."""
+    """Names everything that shapes an embedding; `faces.space_of` says which ids can be compared."""
+
+    parts: Mapping[str, str]
+    """What does the work, in words for the operator: engine, detector, provider."""
 
     def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
         """Find and encode the faces of one image; see `PhotoEngine.analyse`."""
@@ -48,19 +60,35 @@ def open_engine(settings: Settings) -> Engine:
 
 
 class OnnxEngine(PhotoEngine):
-    """dlib's detector and landmarks, dlib's ResNet in ONNX Runtime; as many photos at once as it has cores."""
+    """dlib's landmarks, dlib's networks in ONNX Runtime; as many photos at once as it has cores."""
 
     def __init__(self, settings: Settings) -> None:
         resnet = load_resnet(settings.models_dir)
-        slots = max(1, available_cores() // settings.workers)
-        super().__init__(settings, model_id=model_id(resnet.sha256), slots=slots)
-        self._detector = Detector(settings.upsample, settings.working_pixels)
-        self._encoder = Encoder(resnet.graph)
+        session = open_session(resnet.graph, settings.providers, EMBEDDINGS, sample_chips(), EMBEDDING_TOLERANCE)
+        self._detector, in_words = _open_detector(settings)
+        super().__init__(
+            settings,
+            model_id=model_id(resnet.sha256, settings.detector, settings.embedding_crops),
+            parts={"engine": "onnx", "encoder": session.provider, "detector": in_words},
+            slots=max(1, available_cores() // settings.workers),
+            crops=settings.embedding_crops,
+            settle=settings.detector == "cnn",
+        )
+        self._encoder = Encoder(session)
 
     def _detect(self, pixels: Pixels, min_face_pixels: float) -> list[Detection]:
         return self._detector.detect(pixels, min_face_pixels)
 
-    def _encode(
-        self, pixels: Pixels, found: Sequence[Detection], aligned: Sequence[AlignedFace], deadline: Deadline
-    ) -> NDArray[np.float32]:
-        return self._encoder.encode([face.chip for face in aligned], deadline)
+    def _encode(self, pixels: Pixels, found: Sequence[AlignedFace], deadline: Deadline) -> NDArray[np.float32]:
+        return self._encoder.encode([face.chips for face in found], deadline)
+
+
+def _open_detector(settings: Settings) -> tuple[Detector, str]:
+    """The detector that the settings name, and where it runs in words."""
+    if settings.detector == "hog":
+        return HogDetector(settings.upsample, settings.working_pixels), "hog, cpu"
+    exact = settings.detector == "cnn_exact"
+    net = open_score_net(settings.models_dir, settings.providers, quantized=not exact)
+    if exact:
+        return ExactCnnDetector(net, settings.upsample, settings.working_pixels), f"cnn_exact, {net.in_words}"
+    return FastCnnDetector(net, settings.working_pixels), f"cnn, {net.in_words}"

@@ -124,6 +124,20 @@ def decoded(data: bytes, limits: ImageLimits) -> Iterator[DecodedImage]:
         del image.pixels
 
 
+def resized(pixels: Pixels, height: int, width: int, box: tuple[float, float, float, float] | None = None) -> Pixels:
+    """The image, or the part of it in `box` (left, top, right, bottom), at another size: bilinear, averaging when it
+    becomes smaller."""
+    if box is not None:
+        left, top = int(box[0]), int(box[1])
+        pixels = pixels[top : math.ceil(box[3]), left : math.ceil(box[2])]  # Pillow copies what it is given
+        box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    with (
+        closing(Image.fromarray(pixels)) as image,
+        closing(image.resize((width, height), Image.Resampling.BILINEAR, box)) as changed,
+    ):
+        return np.asarray(changed)
+
+
 def _tame_pillow(limits: ImageLimits) -> None:
     """Undo what others may have done to Pillow's global state; cheap, and the same from every thread."""
     # importing face_recognition sets this, and half a face would be recognised as a whole one

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recognizer.vision.dlib_net import FormatError, Layer
+from recognizer.vision.dlib_net import METRIC_LOSS, FormatError, Layer, read_net
 
 INPUT, OUTPUT = "chips", "embeddings"
 EMBEDDING_SIZE = 128
@@ -25,6 +25,11 @@ _BLOCK_DOWN = [*_BLOCK[:5], "avg_pool_2", *_BLOCK[5:]]
 _TAIL = ["avg_pool_2", "fc_2"]
 _BLOCKS = "---" + "v---" + "v--" + "v--" + "v"
 """The 14 residual blocks from the input on; v: the block halves its picture (face_recognition.cpp, anet_type)."""
+
+
+def build_resnet(data: bytes) -> bytes:
+    """Make the graph of the bytes of dlib_face_recognition_resnet_model_v1.dat; see `build`."""
+    return build(read_net(data, METRIC_LOSS).layers)
 
 
 def build(layers: Sequence[Layer]) -> bytes:

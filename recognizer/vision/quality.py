@@ -45,7 +45,7 @@ _FACE = np.s_[25:135, 25:125]
 def assess(face: AlignedFace, detection_score: float) -> Quality:
     """Judge an aligned face; its landmarks count in the pixels it was cut from."""
     eyes, turn, tilt = _pose(face.landmarks)
-    sharpness, brightness, contrast = _light(face.chip)
+    sharpness, brightness, contrast = _light(face.chips[0])
     factors = {
         SMALL_FACE: _factor(eyes, _EYE_DISTANCE_PIXELS),
         LOW_SHARPNESS: _factor(sharpness, _SHARPNESS),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,28 +29,45 @@ _library = threading.Lock()
 
 
 class ReferenceEngine(PhotoEngine):
-    """`face_locations` and `face_encodings` with the 5-point model; the image is never reduced for detection."""
+    """`face_locations` and `face_encodings` with the 5-point model; the image is never reduced for detection.
+
+    Faces are found by HOG, or by the CNN detector when the setting is `cnn_exact`; of each face there is one crop.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, model_id=model_id(resnet_sha256()), slots=1)
+        detector = "cnn_exact" if settings.detector == "cnn_exact" else "hog"
+        super().__init__(
+            settings,
+            model_id=model_id(resnet_sha256(), detector, crops=1),
+            parts={"engine": "face_recognition", "encoder": "dlib", "detector": detector},
+            slots=1,
+            crops=1,
+            settle=False,
+        )
         self._face_recognition = _import_face_recognition()
         self._upsample = settings.upsample
+        self._find = self._find_by_cnn if detector == "cnn_exact" else self._find_by_hog
 
     def _detect(self, pixels: Pixels, min_face_pixels: float) -> list[Detection]:
         # what face_locations calls, with the scores and without cutting the boxes off at the edge
-        detector = self._face_recognition.api.face_detector
         with _library:
-            rectangles, scores, _ = detector.run(pixels, self._upsample, 0.0)
-        return [Detection(box_of(rectangle), float(score)) for rectangle, score in zip(rectangles, scores, strict=True)]
+            found = self._find(pixels)
+        return [Detection(box_of(rectangle), float(score)) for rectangle, score in found]
 
-    def _encode(
-        self, pixels: Pixels, found: Sequence[Detection], aligned: Sequence[AlignedFace], deadline: Deadline
-    ) -> NDArray[np.float32]:
+    def _find_by_hog(self, pixels: Pixels) -> Iterable[tuple[Any, float]]:
+        rectangles, scores, _ = self._face_recognition.api.face_detector.run(pixels, self._upsample, 0.0)
+        return zip(rectangles, scores, strict=True)
+
+    def _find_by_cnn(self, pixels: Pixels) -> Iterable[tuple[Any, float]]:
+        found = self._face_recognition.api.cnn_face_detector(pixels, self._upsample)
+        return [(each.rect, each.confidence) for each in found]
+
+    def _encode(self, pixels: Pixels, found: Sequence[AlignedFace], deadline: Deadline) -> NDArray[np.float32]:
         embeddings = np.empty((len(found), 128), np.float32)
-        for index, each in enumerate(found):
+        for index, face in enumerate(found):
             deadline.check()
             with _library:
-                (embeddings[index],) = self._face_recognition.face_encodings(pixels, [_css(each.box)], model="small")
+                (embeddings[index],) = self._face_recognition.face_encodings(pixels, [_css(face.box)], model="small")
         return embeddings
 
 

@@ -1,6 +1,6 @@
-"""Finds dlib's model files and makes an ONNX graph of the face ResNet, once per machine; nobody else reads them.
+"""Finds dlib's model files and makes ONNX graphs of its networks, once per machine; nobody else reads them.
 
-The graph is cached as `<name>-<SHA-256 of the .dat, first 16 digits>-v<format>.onnx`. It ends with an entry
+A graph is cached as `<name>-<SHA-256 of the .dat, first 16 digits>-<form>-v<format>.onnx`. It ends with an entry
 of ONNX metadata that holds the SHA-256 of all bytes before it, so a file cut short or damaged is noticed
 and built again.
 """
@@ -12,28 +12,35 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from recognizer.errors import ModelError
-from recognizer.vision import onnx_graph
-from recognizer.vision.dlib_net import FormatError, read_net
+from recognizer.vision import mmod_graph, onnx_graph
+from recognizer.vision.dlib_net import FormatError
 
 LOGGER = logging.getLogger(__name__)
 
 RESNET = "dlib_face_recognition_resnet_model_v1.dat"
+DETECTOR = "mmod_human_face_detector.dat"
 LANDMARKS = "shape_predictor_5_face_landmarks.dat"
 
 _SHA256 = {
     # of the files in face_recognition_models 0.3.0, which are those of dlib.net: another file, or one bit of damage,
     # would give embeddings that no stored face can be compared with
     RESNET: "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
+    DETECTOR: "4cb19393e2fbaf2b1609a9319ad5386618c886a6234ec1b971f3e87c85d87fe6",
     LANDMARKS: "c4b1e9804792707d3a405c2c16a80a20269e6675021f64a41d30fffafbc41888",
 }
 
-_FORMAT = 1
-"""Goes up whenever `onnx_graph` writes another graph from the same weights."""
+_FORMAT = 2
+"""Goes up whenever another graph is written from the same weights."""
+
+Form = Literal["float", "int8"]
+"""How a graph computes: in 32-bit floating point, or in 8-bit integers."""
 
 # field 14 of ONNX's ModelProto, metadata_props, holding {key: "sha256", value: 64 hexadecimal digits}:
 # protobuf appends a repeated field by mere concatenation, so the file stays a valid ONNX model
@@ -42,8 +49,8 @@ _DIGEST_LENGTH = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Resnet:
-    """The face ResNet: an ONNX graph, and the SHA-256 (hexadecimal) of the .dat it was made from."""
+class Model:
+    """A network: an ONNX graph, and the SHA-256 (hexadecimal) of the .dat it was made from."""
 
     graph: bytes = field(repr=False)
     sha256: str
@@ -56,10 +63,12 @@ def prepare_models(cache_dir: Path) -> None:
         ModelError: a model file is missing or damaged.
     """
     load_resnet(cache_dir)
+    load_detector(cache_dir, "int8")
+    load_detector(cache_dir, "float")
     _read_model_file(LANDMARKS)
 
 
-def load_resnet(cache_dir: Path) -> Resnet:
+def load_resnet(cache_dir: Path) -> Model:
     """The face ResNet from the cache; built, and cached if possible, when it is not there.
 
     Several processes may do this at once: each writes a file of its own and renames it.
@@ -67,14 +76,28 @@ def load_resnet(cache_dir: Path) -> Resnet:
     Raises:
         ModelError: the model file is missing or damaged.
     """
-    data = _read_model_file(RESNET)
+    return _load(cache_dir, RESNET, "float", onnx_graph.build_resnet)
+
+
+def load_detector(cache_dir: Path, form: Form) -> Model:
+    """The CNN face detector, likewise."""
+    return _load(cache_dir, DETECTOR, form, lambda data: mmod_graph.build_detector(data, quantized=form == "int8"))
+
+
+def _load(cache_dir: Path, name: str, form: Form, build: Callable[[bytes], bytes]) -> Model:
+    data = _read_model_file(name)
     sha256 = hashlib.sha256(data).hexdigest()
-    cached = cache_dir / f"{Path(RESNET).stem}-{sha256[:16]}-v{_FORMAT}.onnx"
+    cached = cache_dir / f"{Path(name).stem}-{sha256[:16]}-{form}-v{_FORMAT}.onnx"
     graph = _read_sealed(cached)
     if graph is None:
-        graph = _build(data)
+        try:
+            graph = build(data)
+        except FormatError as error:
+            raise ModelError(
+                f"The model file {name} is damaged: {error}; reinstall face_recognition_models."
+            ) from error
         _write_sealed(cached, graph)
-    return Resnet(graph, sha256)
+    return Model(graph, sha256)
 
 
 def resnet_sha256() -> str:
@@ -117,13 +140,6 @@ def _read_model_file(name: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != _SHA256[name]:
         raise ModelError(f"The model file {name} is damaged or another one; reinstall face_recognition_models 0.3.0.")
     return data
-
-
-def _build(data: bytes) -> bytes:
-    try:
-        return onnx_graph.build(read_net(data))
-    except FormatError as error:
-        raise ModelError(f"The model file {RESNET} is damaged: {error}; reinstall face_recognition_models.") from error
 
 
 def _read_sealed(path: Path) -> bytes | None:

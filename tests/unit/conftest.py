@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
@@ -29,10 +30,16 @@ def vision_settings(tmp_path_factory: pytest.TempPathFactory) -> MakeSettings:
 
 @pytest.fixture(scope="session")
 def engine(vision_settings: MakeSettings) -> Iterator[Engine]:
-    """The fast engine."""
-    opened = open_engine(vision_settings())
-    yield opened
-    opened.close()
+    """The engine as it is by default."""
+    with closing(open_engine(vision_settings())) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def hog_engine(vision_settings: MakeSettings) -> Iterator[Engine]:
+    """The engine with the detector that face_recognition uses by default."""
+    with closing(open_engine(vision_settings(detector="hog"))) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

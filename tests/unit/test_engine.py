@@ -7,7 +7,7 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from types import ModuleType
 
@@ -21,8 +21,9 @@ from recognizer.deadline import Deadline
 from recognizer.errors import Busy, DeadlineExceeded, ImageCorrupt, Unavailable
 from recognizer.faces import Analysis, Box
 from recognizer.vision import analysis as analysis_module
-from recognizer.vision.detection import Detection, Detector
+from recognizer.vision.detection import Detection
 from recognizer.vision.engine import Engine, OnnxEngine, open_engine
+from recognizer.vision.hog import HogDetector
 from recognizer.vision.images import DecodedImage, ImageLimits, decoded
 
 PHOTOS = ["obama.jpg", "obama2.jpg", "obama3.jpg", "biden.jpg", "obama_partial_face.jpg", "obama_partial_face2.jpg"]
@@ -47,13 +48,6 @@ def encode(image: Image.Image, image_format: str = "PNG", **options: object) -> 
     return file.getvalue()
 
 
-def overlap(a: Box, b: Box) -> float:
-    width = min(a.right, b.right) - max(a.left, b.left)
-    height = min(a.bottom, b.bottom) - max(a.top, b.top)
-    shared = max(0, width) * max(0, height)
-    return shared / (a.area + b.area - shared)
-
-
 class Spy:
     """A detector that finds nothing and tells what it was shown."""
 
@@ -68,57 +62,118 @@ class Spy:
 # -- equal to face_recognition --
 
 
+def assert_embeddings_equal_the_librarys(analysis: Analysis, library: ModuleType, pixels: np.ndarray) -> None:
+    """For the boxes that are reported, whatever detector found them."""
+    boxes = [(face.box.top, face.box.right, face.box.bottom, face.box.left) for face in analysis.faces]
+    expected = np.array(library.face_encodings(pixels, boxes)).reshape(-1, 128)
+    if boxes:
+        assert np.abs(embeddings(analysis) - expected).max() <= EQUAL
+
+
 def assert_equal_to_library(engine: Engine, library: ModuleType, data: bytes) -> int:
+    """The same boxes and the same embeddings; returns how many."""
     ours = analyse(engine, data)
     with decoded(data, LIMITS) as image:
-        theirs = library.face_locations(image.pixels)
-        boxes = [(face.box.top, face.box.right, face.box.bottom, face.box.left) for face in ours.faces]
-        expected = np.array(library.face_encodings(image.pixels, boxes)).reshape(-1, 128)
         height, width, _ = image.pixels.shape
-    trimmed = {(max(0, t), min(width, r), min(height, b), max(0, left)) for t, r, b, left in boxes}
-    assert trimmed == set(theirs)
-    if boxes:
-        assert np.abs(embeddings(ours) - expected).max() <= EQUAL
-    return len(boxes)
+        boxes = [face.box for face in ours.faces]
+        trimmed = {(max(0, box.top), min(width, box.right), min(height, box.bottom), max(0, box.left)) for box in boxes}
+        assert trimmed == set(library.face_locations(image.pixels))
+        assert_embeddings_equal_the_librarys(ours, library, image.pixels)
+    return len(ours.faces)
 
 
 @pytest.mark.parametrize("name", PHOTOS)
-def test_boxes_and_embeddings_equal_those_of_face_recognition(
-    engine: Engine, face_recognition: ModuleType, photo: Photo, name: str
+def test_with_hog_boxes_and_embeddings_equal_those_of_face_recognition(
+    hog_engine: Engine, face_recognition: ModuleType, photo: Photo, name: str
 ) -> None:
-    assert assert_equal_to_library(engine, face_recognition, photo(name)) == 1
+    assert assert_equal_to_library(hog_engine, face_recognition, photo(name)) == 1
+
+
+@pytest.mark.parametrize("name", PHOTOS)
+def test_by_default_embeddings_equal_those_of_face_recognition_for_the_same_box(
+    engine: Engine, hog_engine: Engine, face_recognition: ModuleType, photo: Photo, name: str
+) -> None:
+    data = photo(name)
+    (face,) = analyse(engine, data).faces
+    (other,) = analyse(hog_engine, data).faces
+    assert face.box.overlap(other.box) > 0.6
+    assert np.linalg.norm(face.embedding - other.embedding) < 0.2
+    with decoded(data, LIMITS) as image:
+        assert_embeddings_equal_the_librarys(analyse(engine, data), face_recognition, image.pixels)
 
 
 def test_more_photos_equal_those_of_face_recognition(
-    engine: Engine, face_recognition: ModuleType, shared: Path
+    engine: Engine, hog_engine: Engine, face_recognition: ModuleType, shared: Path
 ) -> None:
     people = sorted(shared.glob("faces/people/*/*"))[::25]
     groups = sorted(shared.glob("faces/detection/*.jpg"))[::15]
-    found = sum(assert_equal_to_library(engine, face_recognition, path.read_bytes()) for path in people + groups)
+    found = 0
+    for path in people + groups:
+        data = path.read_bytes()
+        found += assert_equal_to_library(hog_engine, face_recognition, data)
+        with decoded(data, LIMITS) as image:
+            assert_embeddings_equal_the_librarys(analyse(engine, data), face_recognition, image.pixels)
     assert found >= 20
 
 
+@pytest.mark.parametrize("detector", ["hog", "cnn_exact"])
 def test_the_reference_engine_gives_the_same_faces_under_the_same_model_id(
-    engine: Engine,
-    face_recognition: ModuleType,
-    vision_settings: Callable[..., Settings],
-    photo: Photo,
+    face_recognition: ModuleType, vision_settings: Callable[..., Settings], photo: Photo, detector: str
 ) -> None:
-    reference = open_engine(vision_settings(engine="face_recognition"))
-    try:
+    settings = vision_settings(detector=detector, upsample=0)
+    reference = open_engine(settings.model_copy(update={"engine": "face_recognition"}))
+    with closing(reference), closing(open_engine(settings)) as engine:
         assert reference.model_id == engine.model_id
         for name in ("obama.jpg", "biden.jpg"):
-            ours, theirs = analyse(engine, photo(name)), analyse(reference, photo(name))
-            assert theirs.faces == ours.faces  # all but the embeddings, which are no part of equality
+            with Image.open(io.BytesIO(photo(name))) as image:
+                image.thumbnail((500, 500))  # dlib's CNN takes 7 microseconds a pixel
+                data = encode(image)
+            ours, theirs = analyse(engine, data), analyse(reference, data)
+            assert len(ours.faces) == 1
+            assert [face.box for face in theirs.faces] == [face.box for face in ours.faces]
+            assert [face.landmarks for face in theirs.faces] == [face.landmarks for face in ours.faces]
+            scores = [[face.detection_score for face in each.faces] for each in (ours, theirs)]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-3)
             assert np.abs(embeddings(ours) - embeddings(theirs)).max() <= EQUAL
-    finally:
-        reference.close()
 
 
 def test_the_model_id_names_what_shapes_an_embedding(engine: Engine) -> None:
     assert engine.model_id.startswith("dlib-resnet-v1")
-    for part in ("5pt", "chip150-0.25", "1crop"):
+    for part in ("5pt", "chip150-0.25", "1crop-cnn"):
         assert part in engine.model_id
+
+
+def test_the_mean_over_crops_lies_in_the_same_space(
+    engine: Engine, vision_settings: Callable[..., Settings], photo: Photo
+) -> None:
+    one = [embeddings(analyse(engine, photo(name)))[0] for name in ("obama.jpg", "obama2.jpg", "biden.jpg")]
+    for crops in (2, 6):
+        with closing(open_engine(vision_settings(embedding_crops=crops))) as more:
+            assert more.model_id == engine.model_id.replace("1crop", f"{crops}crop")
+            obama, again, biden = (
+                embeddings(analyse(more, photo(name)))[0] for name in ("obama.jpg", "obama2.jpg", "biden.jpg")
+            )
+        assert 0 < np.linalg.norm(obama - one[0]) < 0.2
+        for same in (np.linalg.norm(obama - again), np.linalg.norm(obama - one[1])):
+            assert same < 0.5
+        for different in (np.linalg.norm(obama - biden), np.linalg.norm(obama - one[2])):
+            assert different > 0.7
+
+
+def test_a_face_has_the_mean_of_its_crops_embeddings(
+    vision_settings: Callable[..., Settings], photo: Photo, face_recognition: ModuleType
+) -> None:
+    data = photo("biden.jpg")
+    with closing(OnnxEngine(vision_settings(embedding_crops=6))) as engine, decoded(data, LIMITS) as image:
+        (face,) = analyse(engine, data).faces
+        aligned = engine._aligner.align(image.pixels, face.box)
+        each = engine._encoder.encode([[chip] for chip in aligned.chips])
+        css = (face.box.top, face.box.right, face.box.bottom, face.box.left)
+        (theirs,) = face_recognition.face_encodings(image.pixels, [css])
+    assert len(each) == 6
+    assert np.abs(each[0] - theirs).max() <= EQUAL  # the first is dlib's own
+    assert np.abs(face.embedding - each.mean(axis=0)).max() < 1e-6
+    assert np.array_equal(aligned.chips[3], aligned.chips[0][:, ::-1])
 
 
 def test_the_same_person_is_near_and_another_is_far(engine: Engine, photo: Photo) -> None:
@@ -178,7 +233,7 @@ def test_faces_come_largest_first_and_as_they_do_one_by_one(engine: Engine, crow
 
 def test_a_batch_gives_what_single_faces_give(vision_settings: Callable[..., Settings]) -> None:
     encoder = OnnxEngine(vision_settings())._encoder
-    chips = list(np.random.default_rng(5).integers(0, 255, (19, 150, 150, 3), np.uint8))
+    chips = [[chip] for chip in np.random.default_rng(5).integers(0, 255, (19, 150, 150, 3), np.uint8)]
     together = encoder.encode(chips)
     assert together.shape == (19, 128)
     assert together.dtype == np.float32
@@ -200,7 +255,7 @@ def test_smaller_faces_than_asked_for_are_left_out(engine: Engine, crowd: Image.
 
 def test_the_smallest_face_asked_for_decides_how_far_an_image_is_enlarged() -> None:
     doubled: list[int] = []
-    detector = Detector(2, 10**6)
+    detector = HogDetector(2, 10**6)
     detector._local.detector = Spy(lambda pixels, upsample: doubled.append(upsample))
     for smallest in (0, 18, 19, 36, 37, 71, 72, 500):
         detector.detect(np.zeros((50, 50, 3), np.uint8), smallest)
@@ -213,7 +268,7 @@ def test_eight_orientations_give_the_same_face(engine: Engine, shared: Path) -> 
     assert len(found) == 8
     for analysis in found:
         assert (analysis.width, analysis.height) == (found[0].width, found[0].height)
-        assert overlap(analysis.faces[0].box, found[0].faces[0].box) > 0.95
+        assert analysis.faces[0].box.overlap(found[0].faces[0].box) > 0.95
         assert np.linalg.norm(analysis.faces[0].embedding - found[0].faces[0].embedding) < 0.1
 
 
@@ -253,7 +308,7 @@ def test_a_photo_of_32_megapixels_keeps_its_face(engine: Engine, photos: Path) -
             for at, edge in enumerate((expected.box.left, expected.box.top, expected.box.right, expected.box.bottom))
         )
     )
-    assert overlap(face.box, shifted) > 0.5
+    assert face.box.overlap(shifted) > 0.5
     assert all(shifted.left < x < shifted.right and shifted.top < y < shifted.bottom for x, y in face.landmarks)
     assert np.linalg.norm(face.embedding - expected.embedding) < 0.25
     assert most - before < 250 * 2**20  # decoded whole, it would take 390 MB
@@ -267,7 +322,7 @@ def test_large_photos_lose_no_face(engine: Engine, shared: Path, name: str) -> N
 
 def test_what_is_searched_is_bounded() -> None:
     searched: list[int] = []
-    detector = Detector(2, 1_000_000)
+    detector = HogDetector(2, 1_000_000)
     detector._local.detector = Spy(lambda pixels, upsample: searched.append(pixels.size // 3 * 4**upsample))
     for height, width in ((100, 100), (250, 250), (700, 700), (999, 999), (3000, 2000)):
         searched.clear()
@@ -292,7 +347,7 @@ def test_many_threads_give_what_one_gives(vision_settings: Callable[..., Setting
 
 
 def test_each_thread_has_a_detector_of_its_own() -> None:
-    detector = Detector(1, 1_000_000)
+    detector = HogDetector(1, 1_000_000)
     with ThreadPoolExecutor(3) as pool:
         barrier = threading.Barrier(3)
 

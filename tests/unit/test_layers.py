@@ -19,8 +19,8 @@ LAYERS = [
 ROOMS = {
     "PIL": {"vision.images"},
     "dlib": {"vision"},
-    "onnx": {"vision.onnx_graph"},
-    "onnxruntime": {"vision"},
+    "onnx": {"vision.onnx_graph", "vision.mmod_graph"},
+    "onnxruntime": {"vision.sessions"},
     "face_recognition": {"vision.reference"},
     "psycopg2": {"gallery"},
     "pgvector": {"gallery"},
