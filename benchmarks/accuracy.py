@@ -58,9 +58,9 @@ FALSE_MATCH_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 REFERENCE = "face_recognition"
 REFERENCE_THRESHOLD = 0.6
 PHOTO_SECONDS = 600.0
-CENTRAL_SHARE = 0.45
-"""Side of the face that is assumed where none is found, as a share of the photo's shorter side: the detector's
-median box on LFW's photos."""
+CENTRAL_SHARE = 0.42
+"""Side of the face that is assumed where none is found, as a share of the photo's shorter side: the median of the
+boxes that dlib finds in LFW's photos, whose middle is the photo's within 4 of 250 pixels."""
 
 
 @dataclass(frozen=True)
@@ -290,10 +290,14 @@ def drawing(results: Sequence[Result], pairs: Sequence[Pair]) -> Callable[[Any],
     same = np.array([pair.same for pair in pairs])
 
     def draw(panels: Any) -> None:
-        panel = panels[0][0]
-        for result in results:
-            panel.step(*roc(result.distances, same), where="post", label=result.name)
-        panel.set(xlabel="different people that match", ylabel="same person that matches", xscale="log", xlim=(None, 1))
+        panel, lowest = panels[0][0], 1.0
+        for number, result in enumerate(results):
+            wrong, right = roc(result.distances, same)
+            lowest = min(lowest, right[wrong > 0][0])
+            # the first ones are wider, so that they are seen beneath the others
+            panel.step(wrong, right, where="post", label=result.name, linewidth=1.5 * (len(results) - number))
+        panel.set(xlabel="different people that match", ylabel="same person that matches", xscale="log")
+        panel.set(xlim=(1 / (~same).sum(), 1), ylim=(lowest - 0.02, 1.002))
         panel.grid(alpha=0.3, which="both")
         panel.legend(fontsize="small", loc="lower right")
 
