@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import psutil
 from _report import ROOT
 
 from recognizer.config import ENV_PREFIX, Settings
@@ -31,6 +32,29 @@ LOOP_SPARE_SECONDS = 120.0  # beyond the time that a loop is asked to run: its s
 
 class Failed(Exception):
     """Ends the benchmark; the message is the sentence that says why."""
+
+
+class OtherWork:
+    """How many cores are busy with what is neither this process nor a descendant, from one call to the next."""
+
+    def __init__(self) -> None:
+        self._before = self._seconds()
+
+    def cores(self) -> float:
+        before, self._before = self._before, self._seconds()
+        moment, busy, own = (now - then for now, then in zip(self._before, before, strict=True))
+        return max(0.0, busy - own) / moment
+
+    @staticmethod
+    def _seconds() -> tuple[float, float, float]:
+        """The clock, what the processors have worked and what they have worked for us."""
+        times, own = psutil.cpu_times(), 0.0
+        this = psutil.Process()
+        for process in (this, *this.children(recursive=True)):
+            with suppress(psutil.Error):  # it has just ended
+                own += sum(process.cpu_times()[:2])
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        return time.perf_counter(), sum(times[:8]) - idle, own
 
 
 # -- services --

@@ -1,6 +1,6 @@
 """Photos per second over HTTP: the service against a plain Flask service around face_recognition.
 
-    python benchmarks/throughput.py
+    python benchmarks/throughput.py                       # about eight minutes
     python benchmarks/throughput.py --root ../shared/faces --seconds 5 --concurrency 2,8 --setting upsample=0
 
 Both run under gunicorn with as many workers and get the same photos from the same client, in turns, so what else the
@@ -25,7 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
@@ -35,7 +35,7 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from _contenders import EngineLoops, Failed, Service, free_port, our_service, plain_service
+from _contenders import EngineLoops, Failed, OtherWork, Service, free_port, our_service, plain_service
 from _report import default_root, photos_in, progress, save_picture, settings_of, table
 
 from recognizer import config
@@ -49,6 +49,9 @@ MOST_FACES = 4
 FEW_PHOTOS = 3
 """So many of each size at least, enlarged where too few are large enough."""
 
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged or no photos at all; they are left out."""
+
 REQUEST_SECONDS = 300.0  # 32 requests for large photos wait for each other at the plain service
 BOUNDARY = "photo-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -61,16 +64,17 @@ def photo_set(paths: Sequence[Path], pixels: int, count: int, faces_in: Callable
     """`count` photos with one to a few faces at this size; fewer, where the others would have to be enlarged."""
     native = {}
     for path in paths:
-        with Image.open(path) as image:
+        with suppress(*UNREADABLE), Image.open(path) as image:
             native[path] = image.width * image.height
     chosen: list[bytes] = []
-    for path in sorted(paths, key=lambda path: -min(pixels, native[path])):
+    for path in sorted(native, key=lambda path: -min(pixels, native[path])):
         if len(chosen) >= count or (len(chosen) >= FEW_PHOTOS and native[path] < pixels):
             break
         progress(f"choosing photos of {pixels:,} pixels: {len(chosen)}, looking at {path.name}")
-        photo = resized(path, pixels)
-        if 1 <= faces_in(photo) <= MOST_FACES:
-            chosen.append(photo)
+        with suppress(*UNREADABLE):
+            photo = resized(path, pixels)
+            if 1 <= faces_in(photo) <= MOST_FACES:
+                chosen.append(photo)
     return chosen
 
 
@@ -187,13 +191,15 @@ def enrol(service: Service, photos: Sequence[bytes]) -> None:
 
 @dataclass(frozen=True)
 class Cell:
-    """One photo size at one concurrency: both services, and the engine alone in photos per second."""
+    """One photo size at one concurrency: both services, the engine alone in photos per second, and the cores that
+    were busy with something else."""
 
     size: str
     concurrency: int
     ours: Load
     plain: Load
     engine: float
+    others: float
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ class Bench:
     """Everything that is running, and the photos of each size."""
 
     options: argparse.Namespace
+    threads: int
+    """Of each of our workers; the plain ones have one."""
     ours: Service
     plain: Service
     loops: EngineLoops
@@ -211,18 +219,20 @@ class Bench:
         seconds, workers = self.options.seconds, self.options.workers
         for size, photos in self.photos.items():
             bodies = [form(photo) for photo in photos]
-            for service in (self.ours, self.plain):
-                progress(f"{size}: warming {service.name} up")
-                put_load(service, bodies, 2 * workers, min(2.0, seconds), workers)
+            progress(f"{size}: warming up")
+            for service, threads in ((self.ours, self.threads), (self.plain, 1)):
+                # twice as many as there are threads, so that each of them has had its first request
+                put_load(service, bodies, 2 * workers * threads, min(2.0, seconds), workers)
             self.loops.rate(photos, min(2.0, seconds))
             for concurrency in self.options.concurrency:
+                others = OtherWork()
                 progress(f"{size}, {concurrency} at a time: the engine alone")
                 engine = self.loops.rate(photos, seconds)
                 progress(f"{size}, {concurrency} at a time: the service")
                 ours = put_load(self.ours, bodies, concurrency, seconds, workers)
                 progress(f"{size}, {concurrency} at a time: the plain service")
                 plain = put_load(self.plain, bodies, concurrency, seconds, workers)
-                yield Cell(size, concurrency, ours, plain, engine)
+                yield Cell(size, concurrency, ours, plain, engine, others.cores())
 
 
 def measure(options: argparse.Namespace, settings: Settings, folder: Path) -> tuple[list[Cell], dict[str, int]]:
@@ -243,7 +253,7 @@ def measure(options: argparse.Namespace, settings: Settings, folder: Path) -> tu
         plain = running.enter_context(plain_service(options.workers, known))
         ours = running.enter_context(our_service(settings))
         enrol(ours, people)
-        cells = list(Bench(options, ours, plain, loops, photos).cells())
+        cells = list(Bench(options, settings.threads, ours, plain, loops, photos).cells())
         progress("stopping", last=True)
     return cells, {size: len(some) for size, some in photos.items()}
 
@@ -261,7 +271,8 @@ def report(cells: Sequence[Cell], photos: Mapping[str, int], options: argparse.N
         print(_size_table(some))
     print("\np99 of fewer than 100 answers is the slowest of them.")
     busy = max(load.client_cores for cell in cells for load in (cell.ours, cell.plain))
-    print(f"The client took at most {busy:.2f} of a core.")
+    others = max(cell.others for cell in cells)
+    print(f"The client took at most {busy:.2f} of a core; what else ran on the machine, at most {others:.1f} cores.")
     for name, what in (("ours", "recognizer"), ("plain", "plain")):
         errors: Counter[str] = sum((getattr(cell, name).errors for cell in cells), Counter())
         if errors:
