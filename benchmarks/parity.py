@@ -15,7 +15,6 @@ import csv
 import sys
 import tempfile
 import time
-import warnings
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,8 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _report import import_face_recognition, photos_in, progress, table
 
 from recognizer import config
 from recognizer.config import Settings
@@ -35,11 +36,8 @@ from recognizer.vision.engine import Engine, open_engine
 from recognizer.vision.images import ImageLimits, decoded
 from recognizer.vision.weights import landmarks_file, load_resnet
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import face_recognition
+face_recognition = import_face_recognition()
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 SAME_FACE = 0.4
 """Intersection over union from which on two boxes are the same face."""
 
@@ -130,25 +128,21 @@ def read_labels(root: Path) -> dict[str, list[Box]]:
 
 
 def report(totals: Totals) -> None:
-    def row(what: str, theirs: object, ours: object, ratio: object = "") -> None:
-        print(f"{what:<46}{theirs!s:>18}{ours!s:>14}{ratio!s:>10}")
-
-    print(f"\n{totals.photos} photos, {totals.unusable} unusable; {len(totals.differences)} faces encoded by both\n")
-    row("", "face_recognition", "recognizer", "ratio")
+    rows: list[tuple[object, ...]] = []
     for task, what, count in (
         ("face", "landmarks, chip and embedding, ms per face", len(totals.differences)),
         ("photo", "bytes to embeddings, ms per photo", totals.photos),
     ):
         theirs, ours = (totals.seconds[task, who] for who in ("face_recognition", "recognizer"))
-        row(
-            what,
-            *(f"{seconds / max(1, count) * 1000:.1f}" for seconds in (theirs, ours)),
-            f"{theirs / max(ours, 1e-9):.1f}",
-        )
-    row("faces found", totals.faces["face_recognition"], totals.faces["recognizer"], f"both {totals.faces['both']}")
+        times = (f"{seconds / max(1, count) * 1000:.1f}" for seconds in (theirs, ours))
+        rows.append((what, *times, f"{theirs / max(ours, 1e-9):.1f}"))
+    found = totals.faces
+    rows.append(("faces found", found["face_recognition"], found["recognizer"], f"both {found['both']}"))
     if totals.labelled:
-        both = (totals.faces[f"labelled, {who}"] for who in ("face_recognition", "recognizer"))
-        row(f"of {totals.labelled} labelled faces", *both)
+        both = (found[f"labelled, {who}"] for who in ("face_recognition", "recognizer"))
+        rows.append((f"of {totals.labelled} labelled faces", *both, ""))
+    print(f"\n{totals.photos} photos, {totals.unusable} unusable; {len(totals.differences)} faces encoded by both\n")
+    print(table(("", "face_recognition", "recognizer", "ratio"), rows))
     if totals.differences:
         print(f"\nlargest difference of any component  {max(totals.differences):.2e}   (allowed: 1e-04)")
         print(f"largest L2 distance of a face        {max(totals.distances):.2e}")
@@ -158,7 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, required=True, help="folder of photos, searched recursively")
     root = parser.parse_args().root
-    paths = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = photos_in(root)
     if not paths:
         parser.error(f"no photos in {root}")
     labels = read_labels(root)
@@ -167,8 +161,7 @@ def main() -> int:
         for number, path in enumerate(paths, 1):
             comparison.compare(path, labels[path.name])
             if number % 20 == 0 or number == len(paths):
-                print(f"\r{number}/{len(paths)} photos", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
+                progress(f"{number} of {len(paths)} photos", last=number == len(paths))
     report(comparison.totals)
     return 0 if max(comparison.totals.differences, default=0.0) <= 1e-4 else 1
 
