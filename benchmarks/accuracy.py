@@ -50,7 +50,6 @@ from recognizer.deadline import Deadline
 from recognizer.errors import RecognizerError
 from recognizer.faces import Box
 from recognizer.vision.analysis import PhotoEngine
-from recognizer.vision.detection import Detection
 from recognizer.vision.engine import open_engine
 from recognizer.vision.images import decoded
 
@@ -111,7 +110,7 @@ def centre_of(engine: PhotoEngine, data: bytes) -> NDArray[np.float32]:
     with decoded(data, engine._limits) as image:
         box = central_box(image.pixels.shape[1], image.pixels.shape[0])
         aligned = engine._aligner.align(image.pixels, box)
-        return engine._encode(image.pixels, [Detection(box, 0.0)], [aligned], Deadline(PHOTO_SECONDS))[0]
+        return engine._encode(image.pixels, [aligned], Deadline(PHOTO_SECONDS))[0]
 
 
 class ReferenceRow:

@@ -3,7 +3,8 @@
     python benchmarks/parity.py --root ../shared/faces/people
 
 Both take turns on every photo, one thread each, so what else the machine does meets both alike; read the
-ratios, not the milliseconds. The engine's settings are the service's: defaults, or `RECOGNIZER_*` variables.
+ratios, not the milliseconds. The engine finds faces by HOG, as face_recognition does, for only then can the boxes be
+the same; its other settings are the service's: defaults, or `RECOGNIZER_*` variables.
 Where the folder holds a `boxes.csv` (file,left,top,right,bottom), it is also counted how many of the labelled
 faces each of them finds.
 """
@@ -34,6 +35,7 @@ from recognizer.vision.alignment import Aligner
 from recognizer.vision.encoding import Encoder
 from recognizer.vision.engine import Engine, open_engine
 from recognizer.vision.images import ImageLimits, decoded
+from recognizer.vision.sessions import Session
 from recognizer.vision.weights import landmarks_file, load_resnet
 
 face_recognition = import_face_recognition()
@@ -61,7 +63,7 @@ class Comparison:
     def __init__(self, settings: Settings) -> None:
         self.engine: Engine = open_engine(settings)
         self.aligner = Aligner(landmarks_file())
-        self.encoder = Encoder(load_resnet(settings.models_dir).graph)
+        self.encoder = Encoder(Session(load_resnet(settings.models_dir).graph))
         self.limits = ImageLimits(2**30, 500_000_000, settings.working_pixels)
         self.totals = Totals()
 
@@ -102,7 +104,7 @@ class Comparison:
         self.spent("face", "face_recognition", started)
         started = time.perf_counter()
         aligned = [self.aligner.align(pixels, Box(left, top, right, bottom)) for top, right, bottom, left in boxes]
-        ours = self.encoder.encode([face.chip for face in aligned])
+        ours = self.encoder.encode([face.chips for face in aligned])
         self.spent("face", "recognizer", started)
         self.totals.differences += np.abs(ours - theirs).max(axis=1).tolist()
         self.totals.distances += np.linalg.norm(ours - theirs, axis=1).tolist()
@@ -112,10 +114,7 @@ class Comparison:
 
 
 def is_same(a: Box, b: Box) -> bool:
-    width = min(a.right, b.right) - max(a.left, b.left)
-    height = min(a.bottom, b.bottom) - max(a.top, b.top)
-    shared = max(0, width) * max(0, height)
-    return shared >= SAME_FACE * (a.area + b.area - shared)
+    return a.overlap(b) >= SAME_FACE
 
 
 def read_labels(root: Path) -> dict[str, list[Box]]:
@@ -157,7 +156,7 @@ def main() -> int:
         parser.error(f"no photos in {root}")
     labels = read_labels(root)
     with tempfile.TemporaryDirectory() as folder:
-        comparison = Comparison(config.load({"data_dir": Path(folder), "workers": 1}))
+        comparison = Comparison(config.load({"data_dir": Path(folder), "workers": 1, "detector": "hog"}))
         for number, path in enumerate(paths, 1):
             comparison.compare(path, labels[path.name])
             if number % 20 == 0 or number == len(paths):
