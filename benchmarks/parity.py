@@ -12,7 +12,6 @@ faces each of them finds.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from _photos import read_labels
 from _report import import_face_recognition, photos_in, progress, table
 
 from recognizer import config
@@ -115,15 +115,6 @@ class Comparison:
 
 def is_same(a: Box, b: Box) -> bool:
     return a.overlap(b) >= SAME_FACE
-
-
-def read_labels(root: Path) -> dict[str, list[Box]]:
-    labels: dict[str, list[Box]] = defaultdict(list)
-    if (root / "boxes.csv").is_file():
-        with (root / "boxes.csv").open(newline="") as file:
-            for row in csv.DictReader(file):
-                labels[row["file"]].append(Box(*(int(row[edge]) for edge in ("left", "top", "right", "bottom"))))
-    return labels
 
 
 def report(totals: Totals) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import io
 import itertools
 import json
 import math
@@ -31,11 +30,10 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from PIL import Image, ImageOps
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from _contenders import EngineLoops, Failed, OtherWork, Service, free_port, our_service, plain_service
+from _photos import UNREADABLE, native_pixels, resized
 from _report import default_root, photos_in, progress, save_picture, settings_of, table
 
 from recognizer import config
@@ -49,9 +47,6 @@ MOST_FACES = 4
 FEW_PHOTOS = 3
 """So many of each size at least, enlarged where too few are large enough."""
 
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-"""What Pillow raises for files that are damaged or no photos at all; they are left out."""
-
 REQUEST_SECONDS = 300.0  # 32 requests for large photos wait for each other at the plain service
 BOUNDARY = "photo-of-the-benchmark"
 HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
@@ -62,10 +57,7 @@ HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
 
 def photo_set(paths: Sequence[Path], pixels: int, count: int, faces_in: Callable[[bytes], int]) -> list[bytes]:
     """`count` photos with one to a few faces at this size; fewer, where the others would have to be enlarged."""
-    native = {}
-    for path in paths:
-        with suppress(*UNREADABLE), Image.open(path) as image:
-            native[path] = image.width * image.height
+    native = native_pixels(paths)
     chosen: list[bytes] = []
     for path in sorted(native, key=lambda path: -min(pixels, native[path])):
         if len(chosen) >= count or (len(chosen) >= FEW_PHOTOS and native[path] < pixels):
@@ -76,17 +68,6 @@ def photo_set(paths: Sequence[Path], pixels: int, count: int, faces_in: Callable
             if 1 <= faces_in(photo) <= MOST_FACES:
                 chosen.append(photo)
     return chosen
-
-
-def resized(path: Path, pixels: int) -> bytes:
-    """A JPEG of so many pixels, upright in itself: face_recognition does not turn photos."""
-    with Image.open(path) as image:
-        upright = ImageOps.exif_transpose(image).convert("RGB")
-    scale = math.sqrt(pixels / (upright.width * upright.height))
-    size = round(upright.width * scale), round(upright.height * scale)
-    saved = io.BytesIO()
-    upright.resize(size, Image.Resampling.LANCZOS).save(saved, "JPEG", quality=90)
-    return saved.getvalue()
 
 
 def form(photo: bytes, **values: str) -> bytes:
