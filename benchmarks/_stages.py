@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -62,10 +61,16 @@ COMPARISONS = (
 also cuts the chip, a hundredth of its time. Both CNN detectors, ours that is exact and dlib's, do not enlarge here."""
 
 
+Task = Callable[[], "int | None"]
+"""Gives the number of faces it found, where it looks for faces."""
+
+
 class Times(NamedTuple):
-    """Median seconds of processor time of each task with one photo, and how many faces were aligned and encoded."""
+    """Median seconds of processor time of each task with one photo, how many faces those that look for faces found,
+    and how many were aligned and encoded."""
 
     seconds: Mapping[str, float]
+    found: Mapping[str, int | None]
     faces: int
 
     def ratio(self, comparison: Comparison) -> float | None:
@@ -133,34 +138,34 @@ class Stages:
                 **self._faces(image.pixels, image.scale, theirs, boxes),
                 **self._whole(photo.data, path),
             }
-            return Times(_medians(tasks, seconds), len(boxes))
+            return Times(*_medians(tasks, seconds), len(boxes))
 
-    def _decoding(self, data: bytes, path: Path) -> dict[str, Callable[[], object]]:
+    def _decoding(self, data: bytes, path: Path) -> dict[str, Task]:
         def decode() -> None:
             with decoded(data, self._engine._limits):
                 pass
 
         return {
             "decode": decode,
-            "face_recognition.load_image_file": lambda: self._face_recognition.load_image_file(io.BytesIO(data)),
-            "dlib.load_rgb_image": lambda: dlib.load_rgb_image(str(path)),
+            "face_recognition.load_image_file": lambda: _nothing(self._face_recognition.load_image_file(path)),
+            "dlib.load_rgb_image": lambda: _nothing(dlib.load_rgb_image(str(path))),
         }
 
-    def _detecting(self, pixels: Pixels, scale: float, theirs: Pixels) -> dict[str, Callable[[], object]]:
+    def _detecting(self, pixels: Pixels, scale: float, theirs: Pixels) -> dict[str, Task]:
         """Ours are given what our decoding gives, at most `working_pixels`; theirs all that the photo has."""
         detectors = self._detectors
-        tasks: dict[str, Callable[[], object]] = {
-            name: lambda name=name: detectors.ours(name, pixels, scale) for name in detectors.names
+        tasks: dict[str, Task] = {
+            name: lambda name=name: len(detectors.ours(name, pixels, scale)) for name in detectors.names
         }
         for upsample in (0, 1):
-            tasks[f"dlib HOG, upsample {upsample}"] = lambda upsample=upsample: detectors.dlib_hog(theirs, upsample)
+            tasks[f"dlib HOG, upsample {upsample}"] = lambda upsample=upsample: len(
+                detectors.dlib_hog(theirs, upsample)
+            )
         if theirs.shape[0] * theirs.shape[1] <= self._dlib_cnn_pixels:
-            tasks[DLIB_CNN] = lambda: detectors.dlib_cnn(theirs, 0)
+            tasks[DLIB_CNN] = lambda: len(detectors.dlib_cnn(theirs, 0))
         return tasks
 
-    def _faces(
-        self, pixels: Pixels, scale: float, theirs: Pixels, boxes: Sequence[Box]
-    ) -> dict[str, Callable[[], object]]:
+    def _faces(self, pixels: Pixels, scale: float, theirs: Pixels, boxes: Sequence[Box]) -> dict[str, Task]:
         """The same faces for both, each in its own pixels."""
         engine = self._engine
         rectangles = [dlib.rectangle(*(round(edge / scale) for edge in _edges(box))) for box in boxes]
@@ -180,25 +185,30 @@ class Stages:
 
         aligned = align()
         return {
-            "landmarks and chips": align,
+            "landmarks and chips": lambda: _nothing(align()),
             "dlib landmarks and chip": dlib_align,
-            "encode": lambda: engine._encode(pixels, aligned, Deadline(PHOTO_SECONDS)),
+            "encode": lambda: _nothing(engine._encode(pixels, aligned, Deadline(PHOTO_SECONDS))),
             "dlib compute_face_descriptor": dlib_encode,
         }
 
-    def _whole(self, data: bytes, path: Path) -> dict[str, Callable[[], object]]:
+    def _whole(self, data: bytes, path: Path) -> dict[str, Task]:
         library = self._face_recognition
 
-        def face_recognition() -> None:
+        def face_recognition() -> int:
             picture = library.load_image_file(path)
-            library.face_encodings(picture, library.face_locations(picture))
+            return len(library.face_encodings(picture, library.face_locations(picture)))
 
-        return {"bytes to embeddings": lambda: self.find(data), "face_recognition": face_recognition}
+        return {"bytes to embeddings": lambda: len(self.find(data)), "face_recognition": face_recognition}
 
 
-def _medians(tasks: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+def _nothing(result: object) -> None:
+    """Makes a task, which tells of faces only, of what gives something else."""
+
+
+def _medians(tasks: Mapping[str, Task], seconds: float) -> tuple[dict[str, float], dict[str, int | None]]:
     """The tasks take turns, another one first each time; dlib's CNN, which takes so much longer, has one turn."""
     names, spent, began = list(tasks), defaultdict(list), time.monotonic()
+    found: dict[str, int | None] = {}
     for turn in range(MOST_ROUNDS):
         if turn >= FEWEST_ROUNDS and time.monotonic() - began > seconds:
             break
@@ -206,9 +216,9 @@ def _medians(tasks: Mapping[str, Callable[[], object]], seconds: float) -> dict[
             if name == DLIB_CNN and turn:
                 continue
             started = time.thread_time()
-            tasks[name]()
+            found[name] = tasks[name]()
             spent[name].append(time.thread_time() - started)
-    return {name: median(times) for name, times in spent.items()}
+    return {name: median(times) for name, times in spent.items()}, found
 
 
 def _dlib_model(name: str) -> Path:
