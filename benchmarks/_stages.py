@@ -33,6 +33,8 @@ PHOTO_SECONDS = 600.0
 ANY_SIZE = 2**40
 """Pixels: lets the exact detector enlarge a photo as dlib's does, however large it becomes."""
 
+WARM_UP_PIXELS = 160
+
 DLIB_CNN = "dlib CNN"
 
 
@@ -97,6 +99,9 @@ class Detectors:
         self.names = tuple(self._ours)
         self._dlib_hog = dlib.get_frontal_face_detector()
         self._dlib_cnn = dlib.cnn_face_detection_model_v1(str(_dlib_model(DETECTOR)))
+        for name in self.names:
+            # the first search of a thread also loads: 0.25 s for HOG
+            self.ours(name, np.zeros((WARM_UP_PIXELS, WARM_UP_PIXELS, 3), np.uint8))
 
     def ours(self, name: str, pixels: Pixels, scale: float = 1.0) -> list[Box]:
         """Boxes in pixels of the array, which is `scale` times as large as the photo was."""

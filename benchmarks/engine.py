@@ -61,27 +61,21 @@ class Measured(NamedTuple):
 # -- the measurement --
 
 
-def measure_stages(options: argparse.Namespace, settings: Settings, folder: Path) -> list[Measured]:
+def measure_stages(options: argparse.Namespace, stages: Stages, folder: Path) -> list[Measured]:
     """The stages, size by size."""
-    if not options.sizes:
-        return []
-    paths, stages = photos_in(options.root), Stages(settings, options.dlib_cnn_pixels)
-    measured = []
+    paths, measured = photos_in(options.root), []
     for size in options.sizes:
         choose = with_many_faces if size in MANY else with_one_face
         photo = choose(paths, {**SIZES, **MANY}[size], stages.find)
         progress(f"{size}: measuring with {photo.source}")
         measured.append(Measured(size, photo, stages.times(photo, folder / "photo.jpg", options.seconds)))
-    progress("all sizes measured", last=True)
+    progress(f"{len(measured)} sizes measured", last=True)
     return measured
 
 
-def measure_memory(options: argparse.Namespace, settings: Settings, folder: Path) -> list[Memory]:
+def measure_memory(options: argparse.Namespace, settings: Settings, stages: Stages, folder: Path) -> list[Memory]:
     """Ours with the largest photo in each format, face_recognition with the JPEG."""
-    if not options.memory:
-        return []
-    paths, stages = photos_in(options.root), Stages(settings, 0)
-    photo = with_one_face(paths, SMALL_PIXELS, stages.find)
+    photo = with_one_face(photos_in(options.root), SMALL_PIXELS, stages.find)
     small = folder / "small.jpg"
     small.write_bytes(photo.data)
     largest = largest_photos(photo.data, settings, folder)
@@ -171,20 +165,27 @@ def report_detection(findings: Findings) -> None:
 
 def draw(panels: Any, measured: Sequence[Measured]) -> None:
     """Left the time of the stages, right how many times faster they are."""
-    sizes = [size for size, _, _ in measured]
     times, ratios = panels[0]
     for name, style, colour in _LINES:
-        milliseconds = [of.seconds.get(name, float("nan")) * 1000 for _, _, of in measured]
-        times.plot(sizes, milliseconds, style, color=colour, label=name)
+        seconds = {size: of.seconds[name] * 1000 for size, _, of in measured if name in of.seconds}
+        _plot(times, measured, seconds, style, label=name, color=colour)
     times.set(ylabel="processor time of a photo, ms", yscale="log", title="detection and the whole photo")
-    for comparison in COMPARISONS:
-        figures = [of.ratio(comparison) or float("nan") for _, _, of in measured]
-        ratios.plot(sizes, figures, "o-", label=" / ".join(_in_words(comparison)))
+    for number, comparison in enumerate(COMPARISONS):
+        faster = {size: ratio for size, _, of in measured if (ratio := of.ratio(comparison)) is not None}
+        _plot(ratios, measured, faster, "o-", label=" / ".join(_in_words(comparison)), color=f"C{number}")
     ratios.axhline(1, color="tab:gray", linewidth=1)
     ratios.set(ylabel="how many times faster", yscale="log", title="recognizer / the others")
     for panel in (times, ratios):
         panel.grid(alpha=0.3, which="both")
-        panel.legend(fontsize="x-small")
+        panel.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=2)
+
+
+def _plot(panel: Any, measured: Sequence[Measured], values: Mapping[str, float], style: str, **looks: str) -> None:
+    """A line over the sizes, broken between photos with one face and those with many."""
+    sizes = [size for size, _, _ in measured]
+    singles = [size for size in sizes if size not in MANY]
+    places = [*singles, *([" "] if singles else []), *(size for size in sizes if size in MANY)]
+    panel.plot(places, [values.get(size, float("nan")) for size in places], style, **looks)
 
 
 _LINES: Sequence[tuple[str, str, str]] = (
@@ -233,12 +234,13 @@ def main() -> int:
         own = {"data_dir": folder, "workers": 1, "engine": "onnx", "providers": "cpu"}
         try:
             settings = config.load({**settings_of(options.setting), **own})
+            stages = Stages(settings, options.dlib_cnn_pixels)
             # each part is printed when it is there: what comes later may take minutes
-            if measured := measure_stages(options, settings, folder):
+            if measured := measure_stages(options, stages, folder):
                 report_stages(measured)
                 save_picture(options.picture, 2, 1, lambda panels: draw(panels, measured))
-            if memory := measure_memory(options, settings, folder):
-                report_memory(memory)
+            if options.memory:
+                report_memory(measure_memory(options, settings, stages, folder))
             if options.detection:
                 report_detection(findings_in(options.detection, settings, options.dlib_cnn_pixels))
         except (RecognizerError, ValueError) as error:
