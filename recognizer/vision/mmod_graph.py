@@ -37,7 +37,7 @@ MEAN = (122.782, 117.001, 104.298)
 
 ACTIVATION_RANGES = (6.28, 11.82, 4.93, 4.45, 6.9, 14.28)
 """Largest value after each convolution but the last, over real photos; larger ones are cut off there. Learned by
-benchmarks/learn_ranges.py from 80 press photos and family snapshots, those of `families/` and the first 60 of
+benchmarks/learn_ranges.py from 86 press photos and family snapshots, those of `families/` and the first 60 of
 `strangers/` in the photos for developers."""
 
 _LAYERS = ["con_4", "affine_", "relu_"] * 6 + ["con_4"]
