@@ -132,10 +132,20 @@ def _resized(level: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     """Bilinear, corner on corner (tensor_tools, resize_bilinear)."""
     rows, next_rows, down = _steps(level.shape[0], height)
     columns, next_columns, right = _steps(level.shape[1], width)
-    lines = level[rows] + (level[next_rows] - level[rows]) * down[:, None, None]
-    result: NDArray[np.float32] = lines[:, columns]
-    result += (lines[:, next_columns] - result) * right[:, None]
-    return result
+    lines = _between(level[rows], level[next_rows], down[:, None, None])
+    pixels = lines.view("V12")  # a pixel is moved as one
+    left, beside = (np.take(pixels, each, axis=1).view(np.float32) for each in (columns, next_columns))
+    return _between(left, beside, right[:, None])
+
+
+def _between(
+    first: NDArray[np.float32], second: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """first + (second - first) * share, in the memory of both."""
+    second -= first
+    second *= share
+    first += second
+    return first
 
 
 def _steps(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
