@@ -93,8 +93,8 @@ class Searched(NamedTuple):
 class FastCnnDetector:
     """Finds faces from `min_face_pixels` on.
 
-    A level of more than `max_pixels` is searched only when the one before has faces, up to `_CROWD` times as many:
-    who photographs small faces photographs several.
+    A level of more than `max_pixels`, up to `_CROWD` times as many, is searched only when there are candidates in the
+    one before: who photographs small faces photographs several.
     """
 
     def __init__(self, net: ScoreNet, max_pixels: int) -> None:
@@ -123,7 +123,7 @@ class FastCnnDetector:
             found = [candidate for searched in level for candidate in searched.candidates()]
             yield from found
             limit = min(wanted, self._largest_scale(pictures) * math.sqrt(_CROWD))
-            if scale == limit or not any(candidate.score >= FACE_SCORE for candidate in found):
+            if scale == limit or not found:
                 return
             scale = min(limit, scale / STEP)
             parts = _structured(level, pictures.whole(scale))
