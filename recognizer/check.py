@@ -22,7 +22,7 @@ from recognizer.host import datadir
 from recognizer.logs import LogFile
 from recognizer.postgres.cluster import Cluster
 from recognizer.servers.child import available_port, base_url
-from recognizer.vision.engine import open_engine
+from recognizer.vision.engine import Engine, open_engine
 
 LOW_DISK_BYTES = 2**30
 REACH_SECONDS = 5.0
@@ -93,11 +93,15 @@ def _log(settings: Settings) -> str:
 def _models(settings: Settings) -> str:
     if settings.models_dir.is_dir():
         with closing(open_engine(settings)) as engine:
-            return f"{engine.model_id}, prepared"
+            return f"{engine.model_id} ({_in_words(engine)}), prepared"
     with tempfile.TemporaryDirectory() as folder:
         elsewhere = settings.model_copy(update={"data_dir": Path(folder)})
         with closing(open_engine(elsewhere)) as engine:
-            return f"{engine.model_id}, prepared for good at the first start"
+            return f"{engine.model_id} ({_in_words(engine)}), prepared for good at the first start"
+
+
+def _in_words(engine: Engine) -> str:
+    return "; ".join(f"{part} {what}" for part, what in engine.parts.items())
 
 
 def _database(settings: Settings) -> str:

@@ -291,7 +291,7 @@ class Supervisor:
         answer = self._server.health()
         if answer and answer.get("status") == "ready":
             self._ready = True
-            self._greet()
+            self._greet(answer.get("checks", {}).get("models", {}))
             return
         overdue = not self._patience.remaining_seconds()
         absent_database = answer is not None and not self._schema_ready
@@ -299,8 +299,10 @@ class Supervisor:
             self._told_waiting = True
             _say(f"Listening on {base_url(self._settings)}, not ready yet. {_failing(answer)}")
 
-    def _greet(self) -> None:
+    def _greet(self, models: Mapping[str, Any]) -> None:
         settings = self._settings
+        if models:
+            _say(f"Faces: detector {models['detector']}; encoder {models['encoder']}")
         url = base_url(settings)
         _say(f"Ready: {url} ({processes_in_words(settings)})")
         key = "" if settings.loopback else '-H "X-API-Key: $KEY" '

@@ -70,7 +70,7 @@ class OnnxEngine(PhotoEngine):
             settings,
             model_id=model_id(resnet.sha256, settings.detector, settings.embedding_crops),
             parts={"engine": "onnx", "encoder": session.provider, "detector": in_words},
-            slots=max(1, available_cores() // settings.workers),
+            slots=_slots(available_cores(), settings.workers),
             crops=settings.embedding_crops,
             settle=settings.detector == "cnn",
         )
@@ -81,6 +81,12 @@ class OnnxEngine(PhotoEngine):
 
     def _encode(self, pixels: Pixels, found: Sequence[AlignedFace], deadline: Deadline) -> NDArray[np.float32]:
         return self._encoder.encode([face.chips for face in found], deadline)
+
+
+def _slots(cores: int, workers: int) -> int:
+    """Photos at a time in one worker: twice its share of the cores. Connections that clients keep do not spread
+    evenly over the workers, and no core shall be idle while photos wait in another worker."""
+    return max(1, min(cores, 2 * cores // workers))
 
 
 def _open_detector(settings: Settings) -> tuple[Detector, str]:

@@ -22,6 +22,8 @@ _SHRINK = 5 / 6
 _GAP_PIXELS = 10
 _SHIFT_PIXELS = 0.3
 """By how much a point moves, beyond the change of scale, when it goes up one level (pyramid_down, point_up)."""
+_DOUBLED_X, _DOUBLED_Y = 1.25, 0.75
+"""By how much a point moves, beyond the change of scale, when an image is doubled (pyramid_down<2>, point_down)."""
 _SMALLEST_ROWS = 5
 
 
@@ -60,7 +62,8 @@ class ExactCnnDetector:
             doublings -= 1
         enlarged = pixels
         for _ in range(doublings):
-            enlarged = dlib.resize_image(enlarged, 2.0)
+            rows, columns = enlarged.shape[:2]
+            enlarged = dlib.resize_image(enlarged, 2 * rows + 1, 2 * columns + 2)  # what the shifts make of 2 x 2
         if min(enlarged.shape[:2]) < _SMALLEST_ROWS:
             return []
         picture, tiles = _tiled_pyramid(enlarged)
@@ -68,8 +71,7 @@ class ExactCnnDetector:
         candidates = [
             _in_image(tiles, centre(x), centre(y), float(scores[y, x])) for y, x in np.argwhere(scores > 0.0).tolist()
         ]
-        factor = 2**doublings
-        return [_detection(candidate, factor) for candidate in strongest(candidates)]
+        return [_detection(candidate, doublings) for candidate in strongest(candidates)]
 
 
 def _tiled_pyramid(pixels: Pixels) -> tuple[NDArray[np.float32], list[Tile]]:
@@ -130,10 +132,20 @@ def _resized(level: NDArray[np.float32], height: int, width: int) -> NDArray[np.
     """Bilinear, corner on corner (tensor_tools, resize_bilinear)."""
     rows, next_rows, down = _steps(level.shape[0], height)
     columns, next_columns, right = _steps(level.shape[1], width)
-    lines = level[rows] + (level[next_rows] - level[rows]) * down[:, None, None]
-    result: NDArray[np.float32] = lines[:, columns]
-    result += (lines[:, next_columns] - result) * right[:, None]
-    return result
+    lines = _between(level[rows], level[next_rows], down[:, None, None])
+    pixels = lines.view("V12")  # a pixel is moved as one
+    left, beside = (np.take(pixels, each, axis=1).view(np.float32) for each in (columns, next_columns))
+    return _between(left, beside, right[:, None])
+
+
+def _between(
+    first: NDArray[np.float32], second: NDArray[np.float32], share: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """first + (second - first) * share, in the memory of both."""
+    second -= first
+    second *= share
+    first += second
+    return first
 
 
 def _steps(old: int, new: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
@@ -155,7 +167,11 @@ def _in_image(tiles: list[Tile], x: float, y: float, score: float) -> Candidate:
     return Candidate((x - tile.left) * scale + shift, (y - tile.top) * scale + shift, WINDOW_PIXELS * scale, score)
 
 
-def _detection(candidate: Candidate, factor: int) -> Detection:
+def _detection(candidate: Candidate, doublings: int) -> Detection:
     reach = (candidate.side - candidate.side / WINDOW_PIXELS) / 2  # from the first to the last pixel
-    edges = (candidate.x - reach, candidate.y - reach, candidate.x + reach, candidate.y + reach)
-    return Detection(Box(*(math.floor(edge / factor + 0.5) for edge in edges)), candidate.score)
+    x, y = np.array([-reach, reach]) + candidate.x, np.array([-reach, reach]) + candidate.y
+    x, y = np.floor(x + 0.5), np.floor(y + 0.5)
+    for _ in range(doublings):
+        x, y = x / 2 - _DOUBLED_X, y / 2 - _DOUBLED_Y
+    left, right, top, bottom = (math.floor(edge + 0.5) for edge in (*x.tolist(), *y.tolist()))
+    return Detection(Box(left, top, right, bottom), candidate.score)

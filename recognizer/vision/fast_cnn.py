@@ -10,7 +10,7 @@ photos of FDDB with labelled faces; docs/adr/0006-detection.md has the tables.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import dlib
@@ -51,7 +51,10 @@ _BACKGROUND_SCORE: Final = -1.75  # the median over the photos
 _STRUCTURE: Final = 1.0  # a score this far from it shows structure; 1.27 would be enough for all small faces of FDDB
 _LOOK_AROUND: Final = 1  # windows
 _CONTEXT_PIXELS: Final = 32  # around a part with structure
-_WORTHWHILE: Final = 0.7  # of a level; where more is to be searched, all of it is, in one piece
+_WORTHWHILE: Final = 0.7  # of a level; where more is to be searched, all of it is
+_STRIP_PIXELS: Final = 2_000_000  # of one run, about 80 MB
+_OVERLAP_PIXELS: Final = 192
+_CROWD: Final = 3.0
 
 _CROP_PIXELS: Final = 160  # what is looked at again
 _MIDDLE: Final = 8  # the score in the middle of it, of 17 x 17
@@ -88,7 +91,11 @@ class Searched(NamedTuple):
 
 
 class FastCnnDetector:
-    """Finds faces from `min_face_pixels` on; up to `max_pixels` are searched in the finest level."""
+    """Finds faces from `min_face_pixels` on.
+
+    A level of more than `max_pixels`, up to `_CROWD` times as many, is searched only when there are candidates in the
+    one before: who photographs small faces photographs several.
+    """
 
     def __init__(self, net: ScoreNet, max_pixels: int) -> None:
         self._net = net
@@ -97,25 +104,32 @@ class FastCnnDetector:
     def detect(self, pixels: Pixels, min_face_pixels: float) -> list[Detection]:
         """Find the faces; see `Detector.detect`."""
         pictures = _Pictures(pixels)
-        candidates = [found for part in self._searched(pictures, min_face_pixels) for found in part.candidates()]
-        faces = self._looked_at_again(pictures, strongest(candidates))
+        candidates = strongest(list(self._candidates(pictures, min_face_pixels)))
+        faces = self._looked_at_again(pictures, candidates)
         return [Detection(_box(face), face.score) for face in strongest(faces) if face.score >= FACE_SCORE]
 
-    def _searched(self, pictures: _Pictures, min_face_pixels: float) -> Iterator[Searched]:
-        """Search all levels: all but the finest one whole, of that one what is worth it."""
+    def _candidates(self, pictures: _Pictures, min_face_pixels: float) -> Iterator[Candidate]:
+        """Search all levels: the coarser ones whole, of the finer ones what is worth it."""
         wanted = WINDOW_PIXELS / (REACH * max(1.0, min_face_pixels))
-        finest = min(wanted, math.sqrt(self._max_pixels / pictures.pixels))
-        parts = [pictures.whole(finest)]
-        scale = finest * STEP
-        while pictures.shorter_side * scale >= _SMALLEST_LEVEL_PIXELS:
-            pictures.add(scale)
-            level = self._search(pictures, pictures.whole(scale))
-            if scale == finest * STEP:
-                parts = _structured(level, parts[0])
-            yield level
-            scale *= STEP
-        for part in parts:
-            yield self._search(pictures, part)
+        scale = min(wanted, self._largest_scale(pictures))
+        parts = [pictures.whole(scale)]
+        for number, view in enumerate(pictures.coarser(scale)):
+            searched = self._search(pictures, view)
+            if number == 0:
+                parts = _structured([searched], parts[0])
+            yield from searched.candidates()
+        while parts:
+            level = [self._search(pictures, part) for part in parts]
+            found = [candidate for searched in level for candidate in searched.candidates()]
+            yield from found
+            limit = min(wanted, self._largest_scale(pictures) * math.sqrt(_CROWD))
+            if scale == limit or not found:
+                return
+            scale = min(limit, scale / STEP)
+            parts = _structured(level, pictures.whole(scale))
+
+    def _largest_scale(self, pictures: _Pictures) -> float:
+        return math.sqrt(self._max_pixels / pictures.pixels)
 
     def _search(self, pictures: _Pictures, view: View) -> Searched:
         return Searched(view, self._net.scores(pictures.seen(view)[np.newaxis])[0])
@@ -140,11 +154,13 @@ class _Pictures:
         self.shorter_side = min(self._height, self._width)
         self._copies = [(1.0, pixels)]  # ever smaller
 
-    def add(self, scale: float) -> None:
-        """Make a copy, out of the smallest there is."""
-        height, width = self._size(scale)
-        if scale < self._copies[-1][0]:
-            self._copies.append((scale, resized(self._copies[-1][1], height, width)))
+    def coarser(self, scale: float) -> Iterator[View]:
+        """All of the image at ever smaller scales; what is seen of each stays as a copy."""
+        while self.shorter_side * scale * STEP >= _SMALLEST_LEVEL_PIXELS:
+            scale *= STEP
+            if scale < self._copies[-1][0]:
+                self._copies.append((scale, resized(self._copies[-1][1], *self._size(scale))))
+            yield self.whole(scale)
 
     def whole(self, scale: float) -> View:
         """All of the image, with the margin that the network wants."""
@@ -206,18 +222,30 @@ def _vertex(before: float, at: float, after: float) -> float:
     return 0.0 if bend >= 0 else max(-0.5, min(0.5, (before - after) / (2 * bend)))
 
 
-def _structured(coarser: Searched, finest: View) -> list[View]:
-    """The parts of the finest level that may show a face too small for the next one; the whole if they are many."""
+def _structured(coarser: Sequence[Searched], finer: View) -> list[View]:
+    """The parts of a level that may show a face too small for the next coarser one, in strips; all if they are many."""
+    boxes = _merged([box for searched in coarser for box in _unusual(searched, finer)])
+    if sum(box.area for box in boxes) > _WORTHWHILE * finer.height * finer.width:
+        boxes = [Box(finer.left, finer.top, finer.left + finer.width, finer.top + finer.height)]
+    return [strip for box in boxes for strip in _strips(finer.scale, box)]
+
+
+def _unusual(coarser: Searched, finer: View) -> list[Box]:
+    """Where the scores are not those of a background, as boxes in the finer level."""
     unusual = _highest_around(np.abs(coarser.scores - _BACKGROUND_SCORE), _LOOK_AROUND) >= _STRUCTURE
     edges = _blobs(unusual) * STRIDE + centre(0)  # from the first to the last window's middle
     edges += np.array([coarser.view.left, coarser.view.top] * 2) + np.array([-1, -1, 1, 1]) * STRIDE / 2
-    edges = edges * (finest.scale / coarser.view.scale) + np.array([-1, -1, 1, 1]) * _CONTEXT_PIXELS
-    right, bottom = finest.left + finest.width, finest.top + finest.height
-    edges = edges.clip((finest.left, finest.top) * 2, (right, bottom) * 2).astype(int)
-    boxes = _merged([Box(*each) for each in edges.tolist()])
-    if sum(box.area for box in boxes) > _WORTHWHILE * finest.height * finest.width:
-        return [finest]
-    return [View(finest.scale, box.left, box.top, box.width, box.height) for box in boxes]
+    edges = edges * (finer.scale / coarser.view.scale) + np.array([-1, -1, 1, 1]) * _CONTEXT_PIXELS
+    right, bottom = finer.left + finer.width, finer.top + finer.height
+    edges = edges.clip((finer.left, finer.top) * 2, (right, bottom) * 2).astype(int)
+    return [Box(*each) for each in edges.tolist()]
+
+
+def _strips(scale: float, box: Box) -> Iterator[View]:
+    """Pieces that bound the memory of a run; they overlap by more than what a score depends on."""
+    rows = max(2 * _OVERLAP_PIXELS, _STRIP_PIXELS // box.width)
+    for top in range(box.top, max(box.top + 1, box.bottom - _OVERLAP_PIXELS), rows - _OVERLAP_PIXELS):
+        yield View(scale, box.left, top, box.width, min(rows, box.bottom - top))
 
 
 def _blobs(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -249,7 +277,7 @@ def _joined(a: Box, b: Box) -> Box:
 
 def _highest_around(values: NDArray[np.float32], reach: int) -> NDArray[np.float32]:
     """The highest value within `reach` of each element, in both directions."""
-    if not values.size:
+    if not values.size:  # of a picture too small to be scored
         return values
     padded = np.pad(values, reach, constant_values=-np.inf)
     rows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0).max(axis=-1)

@@ -86,17 +86,22 @@ def _in_blocks(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def open_score_net(models_dir: Path, wanted: Provider | Literal["auto"], *, quantized: bool) -> ScoreNet:
-    """Load the network on an accelerator, in floating point, or on the CPU, there `quantized` or not.
+    """Load the network on an accelerator, in floating point, or on the CPU, there `quantized` if that is allowed.
 
     Raises:
         ModelError: the model file is missing or damaged, or what was wanted cannot run it.
     """
+    sample = np.random.default_rng(0).integers(0, 255, (1, 480, 640, 3), np.uint8)
     graph = load_detector(models_dir, "float").graph
-    sample = np.random.default_rng(0).normal(0, 0.3, (1, 160, 160, 3)).astype(np.float32)
-    session = open_session(graph, wanted, OUTPUT, {INPUT: sample}, _SCORE_TOLERANCE)
-    if quantized and session.provider == "cpu":
-        return ScoreNet(Session(load_detector(models_dir, "int8").graph), quantized=True)
-    return ScoreNet(session, quantized=False)
+    session = open_session(graph, wanted, OUTPUT, {INPUT: normalised(sample)}, _SCORE_TOLERANCE)
+    if not quantized or wanted not in ("auto", "cpu"):
+        return ScoreNet(session, quantized=False)
+    quick = Session(load_detector(models_dir, "int8").graph)
+    if session.provider != "cpu":
+        quick_seconds = quick.seconds(OUTPUT, {INPUT: _in_blocks(sample)})
+        if session.seconds(OUTPUT, {INPUT: normalised(sample)}) < quick_seconds:
+            return ScoreNet(session, quantized=False)
+    return ScoreNet(quick, quantized=True)
 
 
 def normalised(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
