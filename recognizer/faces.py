@@ -21,7 +21,7 @@ Decision = Literal["match", "ambiguous", "unknown", "low_quality"]
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A face's rectangle in pixels of the upright image, as it was sent: the numbers that face_recognition gives.
+    """A face's rectangle in pixels of the upright image, as it was sent; its landmarks were found in it.
 
     It may reach beyond the image's edge where a face is cut off.
     """
