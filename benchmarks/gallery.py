@@ -5,7 +5,7 @@
 
 It goes through the same `Gallery.enrol` and `Gallery.nearest` as the service, one call after the other, on a bundled
 PostgreSQL of its own with the settings that the service gives it, in a temporary folder (the largest default size
-takes about 3 GB). A million faces take a quarter of an hour, most of it for building the index, which gets more
+takes about 3 GB). A million people take about half an hour (an estimate), most for building the index, which gets more
 memory for that than the service would give it. The faces are synthetic, see synthetic.py; of the probes one half are
 new faces of people enrolled, the other half are strangers. An enrolment adds one face: to a new person in one case of
 `--faces-per-person`, else to somebody there already. Recall@50 is the share of the exact 50 nearest people that are
@@ -175,8 +175,10 @@ class Bench:
             done.tables_mb = tables - done.index_mb
         if self.server_pid and sys.platform == "linux":
             server = psutil.Process(self.server_pid)
-            processes = [server, *server.children(recursive=True)]
-            done.server_mb = sum(process.memory_full_info().pss for process in processes) / 2**20
+            done.server_mb = 0.0
+            for process in [server, *server.children(recursive=True)]:
+                with contextlib.suppress(psutil.NoSuchProcess):  # the pool's connections are just ending
+                    done.server_mb += process.memory_full_info().pss / 2**20
 
 
 def exact(faces: Vectors, faces_per_person: int, probes: Vectors) -> dict[int, Vectors]:

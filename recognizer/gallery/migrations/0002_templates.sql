@@ -24,7 +24,7 @@ CREATE TABLE templates (
     person_id     uuid NOT NULL,
     space_id      bigint NOT NULL,
     collection_id bigint NOT NULL,
-    embedding     halfvec(128) NOT NULL,  -- the mean of the person's faces in the space
+    embedding     halfvec(128) NOT NULL,  -- the mean of the person's faces in the space, and a little noise
     faces         integer NOT NULL CHECK (faces > 0),
     PRIMARY KEY (person_id, space_id),
     FOREIGN KEY (person_id, collection_id) REFERENCES people (id, collection_id) ON DELETE CASCADE,
@@ -37,11 +37,21 @@ SELECT collection_id, regexp_replace(model_id, '/[^/]*$', ''), array_agg(DISTINC
 FROM faces
 GROUP BY 1, 2;
 
+-- The noise (0.01 of distance) keeps templates of one photo from being the same: HNSW loses people behind a crowd of
+-- those. It refers to the row, so that each row gets its own.
+
 INSERT INTO templates (person_id, space_id, collection_id, embedding, faces)
-SELECT face.person_id, space.id, space.collection_id, avg(face.embedding)::halfvec(128), count(*)
-FROM faces AS face
-JOIN spaces AS space ON space.collection_id = face.collection_id AND face.model_id = ANY (space.model_ids)
-GROUP BY 1, 2, 3;
+SELECT person_id, space_id, collection_id,
+       (embedding + (SELECT array_agg((random() - 0.5) * 0.0035)
+                     FROM generate_series(1, 128 + 0 * faces))::vector)::halfvec(128),
+       faces
+FROM (
+    SELECT face.person_id, space.id AS space_id, space.collection_id, avg(face.embedding) AS embedding,
+           count(*) AS faces
+    FROM faces AS face
+    JOIN spaces AS space ON space.collection_id = face.collection_id AND face.model_id = ANY (space.model_ids)
+    GROUP BY 1, 2, 3
+) AS mean;
 
 CREATE INDEX templates_space ON templates (space_id);
 
