@@ -6,7 +6,7 @@
 It goes through the same `Gallery.enrol` and `Gallery.nearest` as the service, one call after the other, on a bundled
 PostgreSQL of its own with the settings that the service gives it, in a temporary folder (the largest default size
 takes about 3 GB). A million people take about half an hour (an estimate), most for building the index, which gets more
-memory for that than the service would give it. The faces are synthetic, see synthetic.py; of the probes one half are
+memory for that than the service would give it. The faces are synthetic, see _synthetic.py; of the probes one half are
 new faces of people enrolled, the other half are strangers. An enrolment adds one face: to a new person in one case of
 `--faces-per-person`, else to somebody there already. Recall@50 is the share of the exact 50 nearest people that are
 among the 50 found; recall@1 likewise.
@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import psycopg2
-from synthetic import MODEL_ID, Population, Vectors, load
+from _synthetic import MODEL_ID, Population, Vectors, load
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
