@@ -19,6 +19,14 @@ Embedding = NDArray[np.float32]
 Decision = Literal["match", "ambiguous", "unknown", "low_quality"]
 
 
+def space_of(model_id: str) -> str:
+    """The space of a model's embeddings: all of its id but the last part, which says how many crops were averaged.
+
+    Embeddings of one space are comparable with each other, those of different spaces never.
+    """
+    return model_id.rsplit("/", 1)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """A face's rectangle in pixels of the upright image, as it was sent; its landmarks were found in it.

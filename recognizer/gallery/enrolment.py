@@ -23,6 +23,7 @@ from recognizer.errors import (
     Refusal,
 )
 from recognizer.faces import Box, NewFace, Quality
+from recognizer.gallery import templates
 from recognizer.gallery.names import comparable, tidy
 
 
@@ -117,6 +118,7 @@ def enrol(
         raise EnrolmentRefused(refused)
     person_id, name = _write_person(cursor, collection_id, person, who)
     enrolled = _write_faces(cursor, collection_id, person_id, new)
+    templates.refresh(cursor, collection_id, person_id, {face.model_id for face in new})
     cursor.execute("SELECT count(*) FROM faces WHERE person_id = %s", (person_id,))
     (count,) = cursor.fetchall()[0]
     done = Enrolment(

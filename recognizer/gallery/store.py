@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, InvalidRequest, PersonNotFound, Refusal
 from recognizer.faces import Box, Embedding, Neighbour, NewFace, Person, Quality, StoredFace
-from recognizer.gallery import enrolment, search
+from recognizer.gallery import enrolment, search, templates
 from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, grow_revision, valid_id
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
@@ -25,6 +25,7 @@ NO_SUCH_PERSON = "There is no such person."
 
 ERASE = {
     "idempotency_keys": "DELETE FROM idempotency_keys WHERE person_id = %s",
+    "templates": templates.ERASE,
     "faces": "DELETE FROM faces WHERE person_id = %s",
     "people": "DELETE FROM people WHERE id = %s",
 }
@@ -32,6 +33,7 @@ ERASE = {
 
 COUNT_LEFT = """
     SELECT (SELECT count(*) FROM idempotency_keys WHERE person_id = %(id)s)
+         + (SELECT count(*) FROM templates WHERE person_id = %(id)s)
          + (SELECT count(*) FROM faces WHERE person_id = %(id)s)
          + (SELECT count(*) FROM people WHERE id = %(id)s)
 """

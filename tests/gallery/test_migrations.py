@@ -26,7 +26,7 @@ NAMES = [migration.name for migration in known_migrations()]
 @pytest.fixture
 def empty_url(database_url: str, sql: Sql) -> Iterator[str]:
     """The database without any of our tables; they are back when the test is over."""
-    tables = "schema_migrations, idempotency_keys, api_keys, faces, people, collections"
+    tables = "schema_migrations, idempotency_keys, api_keys, templates, spaces, faces, people, collections"
     sql(f"DROP TABLE {tables} CASCADE")
     yield database_url
     sql(f"DROP TABLE IF EXISTS {tables}, extra CASCADE")
@@ -84,6 +84,38 @@ def test_only_what_is_missing_is_applied(empty_url: str, sql: Sql, monkeypatch: 
     monkeypatch.setattr(module, "known_migrations", lambda: more)
     assert what_is_pending(empty_url) == ["9001_extra"]
     assert migrate(empty_url, 30) == ["9001_extra"]
+
+
+def test_faces_stored_before_there_were_templates_get_theirs(
+    empty_url: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "known_migrations", lambda: known_migrations()[:1])
+    migrate(empty_url, 30)
+    sql("""
+        INSERT INTO people (id, collection_id, name, name_key)
+            SELECT gen_random_uuid(), id, person, person FROM collections, unnest(ARRAY['ada', 'grace']) AS person;
+        INSERT INTO faces (id, person_id, collection_id, embedding, model_id, box_left, box_top, box_right, box_bottom,
+                           quality_score, photo_sha256)
+            SELECT gen_random_uuid(), person.id, collection_id, array_fill(n, ARRAY[128])::vector, model, 0, 0, 9, 9,
+                   1, sha256(n::text::bytea)
+            FROM people AS person, (VALUES (1, 'net/1crop'), (2, 'net/6crop'), (4, 'net/more/1crop')) AS face (n, model)
+            WHERE person.name = 'ada' OR n = 1
+    """)
+    monkeypatch.undo()
+    assert migrate(empty_url, 30) == NAMES[1:]
+    assert sql("SELECT name, model_ids, people, faces FROM spaces ORDER BY name") == [
+        ("net", ["net/1crop", "net/6crop"], 2, 3),
+        ("net/more", ["net/more/1crop"], 1, 1),
+    ]
+    templates = sql("""
+        SELECT person.name, space.name, template.faces, round((template.embedding::real[])[128]::numeric, 1)::real
+        FROM templates AS template JOIN people AS person ON person.id = person_id
+        JOIN spaces AS space ON space.id = space_id ORDER BY 1, 2
+    """)
+    assert templates == [("ada", "net", 2, 1.5), ("ada", "net/more", 1, 4.0), ("grace", "net", 1, 1.0)]
+    assert sql(
+        "SELECT count(DISTINCT (embedding::real[])[128] - round((embedding::real[])[128])) > 1 FROM templates"
+    ) == [(True,)]
 
 
 def test_a_newer_database_is_refused_but_lacks_nothing(empty_url: str, sql: Sql) -> None:
