@@ -53,10 +53,11 @@ _LOOK_AROUND: Final = 1  # windows
 _CONTEXT_PIXELS: Final = 32  # around a part with structure
 _WORTHWHILE: Final = 0.7  # of a level; where more is to be searched, all of it is
 _STRIP_PIXELS: Final = 2_000_000  # of one run, about 80 MB
-_OVERLAP_PIXELS: Final = 192
-_CROWD: Final = 3.0
+_OVERLAP_PIXELS: Final = 192  # of two strips; a score depends on 95 pixels to each side
+_CROWD: Final = 3.0  # how many times the pixels are searched where there are small faces: one level more
 
 _CROP_PIXELS: Final = 160  # what is looked at again
+_CROPS_AT_ONCE: Final = 16
 _MIDDLE: Final = 8  # the score in the middle of it, of 17 x 17
 _BETWEEN: Final = STEP ** (1 / 3)  # two scales, evenly spaced, between two levels
 
@@ -105,7 +106,7 @@ class FastCnnDetector:
         """Find the faces; see `Detector.detect`."""
         pictures = _Pictures(pixels)
         candidates = strongest(list(self._candidates(pictures, min_face_pixels)))
-        faces = self._looked_at_again(pictures, candidates)
+        faces = list(self._looked_at_again(pictures, candidates))
         return [Detection(_box(face), face.score) for face in strongest(faces) if face.score >= FACE_SCORE]
 
     def _candidates(self, pictures: _Pictures, min_face_pixels: float) -> Iterator[Candidate]:
@@ -134,15 +135,14 @@ class FastCnnDetector:
     def _search(self, pictures: _Pictures, view: View) -> Searched:
         return Searched(view, self._net.scores(pictures.seen(view)[np.newaxis])[0])
 
-    def _looked_at_again(self, pictures: _Pictures, candidates: list[Candidate]) -> list[Candidate]:
+    def _looked_at_again(self, pictures: _Pictures, candidates: list[Candidate]) -> Iterator[Candidate]:
         """Score the candidates at the scales between two levels, and settle on the best place and size."""
-        if not candidates:
-            return []
-        factors = (1 / _BETWEEN, _BETWEEN)
-        views = [_around(each, factor) for each in candidates for factor in factors]
-        scores = self._net.scores(np.stack([pictures.seen(view) for view in views]))
-        pairs = scores.reshape(len(candidates), len(factors), *scores.shape[1:])
-        return [_settled(each, *pair) for each, pair in zip(candidates, pairs, strict=True)]
+        for at in range(0, len(candidates), _CROPS_AT_ONCE):
+            some = candidates[at : at + _CROPS_AT_ONCE]
+            views = [_around(each, factor) for each in some for factor in (1 / _BETWEEN, _BETWEEN)]
+            scores = self._net.scores(np.stack([pictures.seen(view) for view in views]))
+            for number, candidate in enumerate(some):
+                yield _settled(candidate, scores[2 * number], scores[2 * number + 1])
 
 
 class _Pictures:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import warnings
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from calls import Photos, assert_problem, enroll, post
 from flask.testing import FlaskClient
+
+from recognizer.app import create_app
+from recognizer.runtime import Runtime
 
 
 def test_an_enrolled_person_is_recognised_in_another_photo(client: FlaskClient, photo: Photos) -> None:
@@ -116,3 +121,22 @@ def test_a_revision_not_reached_yet_is_not_answered(client: FlaskClient, photo: 
 
 def test_an_unknown_collection_is_404(client: FlaskClient, photo: Photos) -> None:
     assert_problem(post(client, "/recognize", photo["obama"], collection="nope"), 404, "collection_not_found")
+
+
+@pytest.mark.parametrize(
+    "before", [{"embedding_crops": 6}, {"detector": "hog"}, {"embedding_crops": 2, "detector": "hog"}]
+)
+def test_a_gallery_made_with_other_crops_or_another_detector_goes_on_working(
+    client: FlaskClient, runtime: Runtime, photo: Photos, before: dict[str, Any]
+) -> None:
+    with closing(Runtime(runtime.settings.model_copy(update=before))) as earlier:
+        assert earlier.engine.model_id != runtime.engine.model_id
+        ada = enroll(create_app(earlier.settings, earlier).test_client(), "Ada", photo["obama"])
+    enroll(client, "Bob", photo["biden"])
+    (face,) = post(client, "/recognize", photo["obama2"]).json["faces"]
+    assert face["decision"] == "match"
+    assert face["person"]["id"] == ada["person"]["id"]
+    assert 0.2 < face["distance"] < 0.5
+    enroll(client, "Ada", photo["obama3"])  # faces of both kinds, one person
+    (face,) = post(client, "/recognize", photo["obama2"], top_k=5).json["faces"]
+    assert [each["person"]["name"] for each in face["candidates"]] == ["Ada", "Bob"]
