@@ -71,7 +71,8 @@ def test_a_taken_port_is_said_before_anything_is_started(service: Service, own_s
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_requests_in_flight_and_exits_0(own_service: Service, photos: Path, sig: int) -> None:
-    own_service.start(RECOGNIZER_QUEUE_TIMEOUT_SECONDS="60")
+    slowly = {"RECOGNIZER_DETECTOR": "hog", "RECOGNIZER_WORKING_PIXELS": "8000000"}
+    own_service.start(RECOGNIZER_QUEUE_TIMEOUT_SECONDS="60", **slowly)
     processes = own_service.processes()
     with ThreadPoolExecutor(4) as pool:
         answers = [pool.submit(recognize, own_service.url, slow_photo(photos)) for _ in range(4)]
