@@ -115,7 +115,7 @@ def database(settings: Settings) -> Iterator[str]:
             url = settings.database_url.get_secret_value()
         else:
             url = _join_or_start(settings, deadline, closing)
-        migrate(url, deadline.remaining_seconds())
+        migrate(url, _MIGRATION_SECONDS)
         yield url
 
 

@@ -59,6 +59,7 @@ def migrate(url: str, deadline_seconds: float) -> list[str]:
     """
     deadline = Deadline(deadline_seconds)
     with direct_connection(url, deadline) as connection, connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # after a wait, see what others have done
         _check_server(cursor)
         _wait_for_turn(cursor, deadline)
         cursor.execute(TABLE)

@@ -1,4 +1,4 @@
-"""A box to five landmarks and upright chips, exactly as dlib and `face_recognition` cut them."""
+"""A box to five landmarks and upright chips, found and cut for a box exactly as dlib and `face_recognition` do."""
 
 from __future__ import annotations
 

@@ -70,7 +70,8 @@ class OnnxEngine(PhotoEngine):
             settings,
             model_id=model_id(resnet.sha256, settings.detector, settings.embedding_crops),
             parts={"engine": "onnx", "encoder": session.provider, "detector": in_words},
-            slots=_slots(available_cores(), settings.workers),
+            # dlib's pyramid in one picture takes up to 700 MB
+            slots=1 if settings.detector == "cnn_exact" else _slots(available_cores(), settings.workers),
             crops=settings.embedding_crops,
             settle=settings.detector == "cnn",
         )

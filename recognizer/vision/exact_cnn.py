@@ -45,7 +45,11 @@ class Tile(NamedTuple):
 
 
 class ExactCnnDetector:
-    """Finds what `face_recognition.face_locations(pixels, upsample, model="cnn")` finds."""
+    """Finds what `face_recognition.face_locations(pixels, upsample, model="cnn")` finds.
+
+    Its window is 80 pixels wide: with `upsample` 1 the smallest faces are 40 pixels. An image that would have more
+    than `max_pixels` is not doubled.
+    """
 
     def __init__(self, net: ScoreNet, upsample: int, max_pixels: int) -> None:
         self._net = net

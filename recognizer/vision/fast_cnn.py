@@ -54,6 +54,8 @@ _CONTEXT_PIXELS: Final = 32  # around a part with structure
 _WORTHWHILE: Final = 0.7  # of a level; where more is to be searched, all of it is
 _STRIP_PIXELS: Final = 2_000_000  # of one run, about 80 MB
 _OVERLAP_PIXELS: Final = 192  # of two strips; a score depends on 95 pixels to each side
+_REDUCED: Final = 0.95  # of the most pixels: an image with as many was larger once
+_MOST_CANDIDATES: Final = 1000  # a second and a half of looking again
 _CROWD: Final = 3.0  # how many times the pixels are searched where there are small faces: one level more
 
 _CROP_PIXELS: Final = 160  # what is looked at again
@@ -94,8 +96,9 @@ class Searched(NamedTuple):
 class FastCnnDetector:
     """Finds faces from `min_face_pixels` on.
 
-    A level of more than `max_pixels`, up to `_CROWD` times as many, is searched only when there are candidates in the
-    one before: who photographs small faces photographs several.
+    The finest level has up to `_CROWD` times `max_pixels`. In an image that was itself reduced to `max_pixels` a level
+    of more than that is searched only when there are candidates in the one before: who photographs small faces with so
+    many pixels photographs several.
     """
 
     def __init__(self, net: ScoreNet, max_pixels: int) -> None:
@@ -105,14 +108,18 @@ class FastCnnDetector:
     def detect(self, pixels: Pixels, min_face_pixels: float) -> list[Detection]:
         """Find the faces; see `Detector.detect`."""
         pictures = _Pictures(pixels)
-        candidates = strongest(list(self._candidates(pictures, min_face_pixels)))
+        found = sorted(self._candidates(pictures, min_face_pixels), key=lambda each: -each.score)
+        candidates = strongest(found[:_MOST_CANDIDATES])
         faces = list(self._looked_at_again(pictures, candidates))
         return [Detection(_box(face), face.score) for face in strongest(faces) if face.score >= FACE_SCORE]
 
     def _candidates(self, pictures: _Pictures, min_face_pixels: float) -> Iterator[Candidate]:
         """Search all levels: the coarser ones whole, of the finer ones what is worth it."""
         wanted = WINDOW_PIXELS / (REACH * max(1.0, min_face_pixels))
-        scale = min(wanted, self._largest_scale(pictures))
+        limit = min(wanted, math.sqrt(_CROWD * self._max_pixels / pictures.area_pixels))
+        scale = limit
+        if pictures.area_pixels > _REDUCED * self._max_pixels:
+            scale = min(wanted, math.sqrt(self._max_pixels / pictures.area_pixels))
         parts = [pictures.whole(scale)]
         for number, view in enumerate(pictures.coarser(scale)):
             searched = self._search(pictures, view)
@@ -123,14 +130,10 @@ class FastCnnDetector:
             level = [self._search(pictures, part) for part in parts]
             found = [candidate for searched in level for candidate in searched.candidates()]
             yield from found
-            limit = min(wanted, self._largest_scale(pictures) * math.sqrt(_CROWD))
             if scale == limit or not found:
                 return
             scale = min(limit, scale / STEP)
             parts = _structured(level, pictures.whole(scale))
-
-    def _largest_scale(self, pictures: _Pictures) -> float:
-        return math.sqrt(self._max_pixels / pictures.pixels)
 
     def _search(self, pictures: _Pictures, view: View) -> Searched:
         return Searched(view, self._net.scores(pictures.seen(view)[np.newaxis])[0])
@@ -150,7 +153,7 @@ class _Pictures:
 
     def __init__(self, pixels: Pixels) -> None:
         self._height, self._width = pixels.shape[:2]
-        self.pixels = self._height * self._width
+        self.area_pixels = self._height * self._width
         self.shorter_side = min(self._height, self._width)
         self._copies = [(1.0, pixels)]  # ever smaller
 

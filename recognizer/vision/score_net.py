@@ -27,7 +27,7 @@ _SMALLEST_PIXELS = 30
 """What three convolutions of 5 x 5 and stride 2 make one score of, as an even number."""
 
 _BATCH_PIXELS = 1_000_000
-"""Pixels of one run: about 100 MB of working memory in floating point, 30 MB in 8 bits."""
+"""Pixels from which on a batch is run in parts; a single larger picture is not. A run takes about 40 bytes a pixel."""
 
 
 _SCORE_TOLERANCE = 0.01

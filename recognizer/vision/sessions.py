@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -55,6 +57,9 @@ class Session:
         options.log_severity_level = _ERRORS_ONLY
         # the arena would keep the memory of the largest batch for ever
         options.enable_cpu_mem_arena = False
+        # DirectML allows neither that nor two runs at a time (its page in ONNX Runtime's documentation)
+        options.enable_mem_pattern = provider != "directml"
+        self._turn = threading.Lock() if provider == "directml" else nullcontext()
         providers = [(NAMES[provider], dict(_OPTIONS.get(provider, {})))]
         try:
             self._session = onnxruntime.InferenceSession(graph, options, providers=providers)
@@ -65,7 +70,8 @@ class Session:
 
     def run(self, output: str, inputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Run the model once."""
-        result: NDArray[np.float32] = self._session.run([output], inputs)[0]
+        with self._turn:
+            result: NDArray[np.float32] = self._session.run([output], inputs)[0]
         return result
 
     def seconds(self, output: str, sample: Mapping[str, NDArray[Any]]) -> float:

@@ -239,3 +239,15 @@ def test_the_sizes_of_spaces_follow_those_who_are_erased(gallery: Gallery, new_f
     receipt = gallery.delete_person(ada, Deadline(60))
     assert (receipt.deleted["templates"], receipt.left) == (2, 0)
     assert sql("SELECT name, people, faces FROM spaces ORDER BY name") == [("model-1", 1, 1), ("other", 0, 0)]
+
+
+def test_faces_that_a_version_without_spaces_has_stored_are_found_from_the_next_enrolment_on(
+    gallery: Gallery, new_face: NewFaces, sql: Sql, deadline: Deadline
+) -> None:
+    vector = np.full(128, 0.1, np.float32)
+    gallery.enrol("default", [new_face(0, embedding=vector, model_id="net/1crop")], name="Ada", deadline=deadline)
+    sql("DELETE FROM spaces")  # and with them the templates: as the version before left it
+    other = new_face(1, embedding=-vector, model_id="net/1crop-cnn")
+    gallery.enrol("default", [other], name="Bob", deadline=deadline)
+    _, ((nearest, _),) = gallery.nearest("default", [vector], "net/6crop", 2, deadline)
+    assert nearest.name == "Ada"

@@ -190,6 +190,15 @@ def test_faces_of_all_sizes_are_found_where_they_are(quick_net: ScoreNet, photos
         left += width + 40
 
 
+def test_small_faces_are_found_in_the_picture_of_a_camera(quick_net: ScoreNet, photos: Path) -> None:
+    frame = np.full((1080, 1920, 3), 115, np.uint8)
+    heads = crowd(photos, 76, 82)
+    frame[500 : 500 + heads.shape[0], 900 : 900 + heads.shape[1]] = heads
+    found = FastCnnDetector(quick_net, 3_000_000).detect(frame, 36)
+    assert len(found) == 2
+    assert all(each.box.width < 55 for each in found)
+
+
 def test_smaller_faces_than_asked_for_cost_nothing(quick_net: ScoreNet, photos: Path) -> None:
     seen: list[int] = []
 

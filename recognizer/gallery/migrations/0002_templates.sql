@@ -2,8 +2,8 @@
 -- of each space, by which the search chooses its way. docs/adr/0005-search.md says why.
 
 -- A space is what a model's embeddings can be compared within: its id without the last part (the number of crops).
--- faces keep the whole id; model_ids are those seen in the space. people and faces only steer the search: were
--- they wrong, it would be slower, not wrong.
+-- faces keep the whole id; model_ids are those seen in the space. people and faces steer the search: were they
+-- wrong, it would be slower, or go the less exact way.
 
 LOCK TABLE collections IN EXCLUSIVE MODE;  -- waits for enrolments under way, so that none of their faces is left out
 
