@@ -42,8 +42,8 @@ _ALLOCATOR = {
     # to the system at once, a worker under mixed photos of up to 32 megapixels stays below 400 MB. The networks'
     # buffers, up to some MB, are better kept: to fetch them anew for every photo doubles its time.
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": str(16 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(8 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(32 * 2**20),
 }
 
 _HEALTH_SECONDS = 3.0

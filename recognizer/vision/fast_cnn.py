@@ -52,7 +52,7 @@ _STRUCTURE: Final = 1.0  # a score this far from it shows structure; 1.27 would 
 _LOOK_AROUND: Final = 1  # windows
 _CONTEXT_PIXELS: Final = 32  # around a part with structure
 _WORTHWHILE: Final = 0.7  # of a level; where more is to be searched, all of it is
-_STRIP_PIXELS: Final = 2_000_000  # of one run, about 80 MB
+_STRIP_PIXELS: Final = 1_000_000  # of one run, about 40 MB
 _OVERLAP_PIXELS: Final = 192  # of two strips; a score depends on 95 pixels to each side
 _REDUCED: Final = 0.95  # of the most pixels: an image with as many was larger once
 _MOST_CANDIDATES: Final = 1000  # a second and a half of looking again
@@ -122,12 +122,13 @@ class FastCnnDetector:
             scale = min(wanted, math.sqrt(self._max_pixels / pictures.area_pixels))
         parts = [pictures.whole(scale)]
         for number, view in enumerate(pictures.coarser(scale)):
-            searched = self._search(pictures, view)
+            level = self._search(pictures, [view])
             if number == 0:
-                parts = _structured([searched], parts[0])
-            yield from searched.candidates()
+                parts = _structured(level, parts[0])
+            for searched in level:
+                yield from searched.candidates()
         while parts:
-            level = [self._search(pictures, part) for part in parts]
+            level = self._search(pictures, parts)
             found = [candidate for searched in level for candidate in searched.candidates()]
             yield from found
             if scale == limit or not found:
@@ -135,8 +136,10 @@ class FastCnnDetector:
             scale = min(limit, scale / STEP)
             parts = _structured(level, pictures.whole(scale))
 
-    def _search(self, pictures: _Pictures, view: View) -> Searched:
-        return Searched(view, self._net.scores(pictures.seen(view)[np.newaxis])[0])
+    def _search(self, pictures: _Pictures, views: Sequence[View]) -> list[Searched]:
+        """Score the views, strip by strip."""
+        strips = (strip for view in views for strip in _strips(view))
+        return [Searched(strip, self._net.scores(pictures.seen(strip)[np.newaxis])[0]) for strip in strips]
 
     def _looked_at_again(self, pictures: _Pictures, candidates: list[Candidate]) -> Iterator[Candidate]:
         """Score the candidates at the scales between two levels, and settle on the best place and size."""
@@ -226,11 +229,11 @@ def _vertex(before: float, at: float, after: float) -> float:
 
 
 def _structured(coarser: Sequence[Searched], finer: View) -> list[View]:
-    """The parts of a level that may show a face too small for the next coarser one, in strips; all if they are many."""
+    """The parts of a level that may show a face too small for the next coarser one; all of it if they are many."""
     boxes = _merged([box for searched in coarser for box in _unusual(searched, finer)])
     if sum(box.area for box in boxes) > _WORTHWHILE * finer.height * finer.width:
-        boxes = [Box(finer.left, finer.top, finer.left + finer.width, finer.top + finer.height)]
-    return [strip for box in boxes for strip in _strips(finer.scale, box)]
+        return [finer]
+    return [View(finer.scale, box.left, box.top, box.width, box.height) for box in boxes]
 
 
 def _unusual(coarser: Searched, finer: View) -> list[Box]:
@@ -244,11 +247,11 @@ def _unusual(coarser: Searched, finer: View) -> list[Box]:
     return [Box(*each) for each in edges.tolist()]
 
 
-def _strips(scale: float, box: Box) -> Iterator[View]:
+def _strips(view: View) -> Iterator[View]:
     """Pieces that bound the memory of a run; they overlap by more than what a score depends on."""
-    rows = max(2 * _OVERLAP_PIXELS, _STRIP_PIXELS // box.width)
-    for top in range(box.top, max(box.top + 1, box.bottom - _OVERLAP_PIXELS), rows - _OVERLAP_PIXELS):
-        yield View(scale, box.left, top, box.width, min(rows, box.bottom - top))
+    rows = max(2 * _OVERLAP_PIXELS, _STRIP_PIXELS // view.width)
+    for top in range(0, max(1, view.height - _OVERLAP_PIXELS), rows - _OVERLAP_PIXELS):
+        yield view._replace(top=view.top + top, height=min(rows, view.height - top))
 
 
 def _blobs(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
