@@ -22,7 +22,7 @@ from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, ModelError, RecognizerError, StartupError
-from recognizer.gallery.direct import check_connection_limit
+from recognizer.gallery.direct import check_connection_limit, direct_connection
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
@@ -115,6 +115,8 @@ def database(settings: Settings) -> Iterator[str]:
             url = settings.database_url.get_secret_value()
         else:
             url = _join_or_start(settings, deadline, closing)
+        with direct_connection(url, deadline):
+            pass  # it is there; bringing a large gallery up to date may take longer than that may
         migrate(url, _MIGRATION_SECONDS)
         yield url
 
