@@ -96,12 +96,36 @@ class Analysis:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """A person near a probe: the L2 distance to the nearest of the person's faces, and which face that is."""
+    """A person near a probe, and what a decision needs to know of both (`evidence` has the terms).
+
+    `distance` is the L2 distance to the nearest of the person's faces, `face_id` that face and `face_radius` its
+    distance from the centre of all faces. `likeness` is the cosine to the person's template, `cohort` the template's
+    likeness to its own cohort (None: not known yet), `rejected_distance` the distance to the nearest face that was said
+    not to be this person's.
+    """
 
     person_id: str
     name: str
     face_id: str
     distance: float
+    likeness: float
+    face_radius: float
+    cohort: float | None = None
+    rejected_distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """The nearest people of each probe, nearest first, and the gallery they were found in.
+
+    `people` is how many can be compared with the probes, `shift` by how much they are more alike than those that the
+    constants of `evidence` come from.
+    """
+
+    revision: int
+    people: int
+    shift: float
+    of_probes: tuple[tuple[Neighbour, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
-    {"errors", "faces", "config", "deadline", "logs", "metrics"},
+    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
     {"vision", "gallery"},
     {"decisions", "service", "vitals", "runtime"},
     {"api", "app"},
