@@ -14,7 +14,7 @@ from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from flask import Request
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from recognizer.errors import ImageMissing, ImageUnsupported, InvalidRequest
@@ -44,8 +44,9 @@ class Options(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_values(cls, value: object) -> object:
-        if isinstance(value, bool):  # true would pass for the number 1
+    def _no_stray_truth_values(cls, value: object, field: ValidationInfo) -> object:
+        wanted = cls.model_fields[field.field_name or ""].annotation is bool
+        if isinstance(value, bool) and not wanted:  # true would pass for the number 1
             raise ValueError("should not be true or false")
         return value
 

@@ -22,8 +22,8 @@ class Collection:
 
     name: str
     threshold: float | None
-    revision: int
     target_fpir: float | None
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class CollectionOverview:
 def find(cursor: Cursor, name: str) -> Collection:
     """Look a collection up; raises CollectionNotFound."""
     cursor.execute(
-        "SELECT name, threshold, revision, target_fpir FROM collections WHERE name_key = %s", (comparable(name),)
+        "SELECT name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
     )
     row = cursor.fetchone()
     if row is None:
@@ -51,7 +51,7 @@ def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
     """All collections, or just the one called `only`, by name."""
     cursor.execute(
         """
-        SELECT name, threshold, revision, target_fpir,
+        SELECT name, threshold, target_fpir, revision,
                (SELECT count(*) FROM people WHERE collection_id = collection.id),
                (SELECT count(*) FROM faces WHERE collection_id = collection.id),
                created_at

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import InvalidRequest, PersonNotFound, Refusal
-from recognizer.faces import Box, Embedding, Neighbour, NewFace, Person, Quality, Rejection, StoredFace
-from recognizer.gallery import collections, enrolment, people, rejections, search
+from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Rejection, Remark, StoredFace
+from recognizer.gallery import cohorts, collections, enrolment, people, rejections, search
 from recognizer.gallery.collections import Collection, CollectionOverview
 from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, valid_id
 from recognizer.gallery.names import comparable
@@ -69,10 +69,14 @@ class Gallery:
             return collections.change(cursor, name, values)
 
     def nearest(
-        self, collection: str, embeddings: Iterable[Embedding], model_id: str, k: int, deadline: Deadline
-    ) -> tuple[int, list[list[Neighbour]]]:
-        """The collection's revision and, for each probe, the nearest people; see `search.nearest`."""
+        self, collection: str, embeddings: Sequence[Embedding], model_id: str, k: int, deadline: Deadline
+    ) -> Neighbourhood:
+        """The people near each probe, at least `k` where there are so many; see `search.nearest`."""
         return search.nearest(self._pool, collection, embeddings, model_id, k, deadline)
+
+    def stale_cohorts(self, deadline: Deadline) -> int:
+        """How many people's cohort figures wait to be brought up to date; see `cohorts`."""
+        return cohorts.stale(self._pool, deadline)
 
     def enrol(
         self,
@@ -84,13 +88,15 @@ class Gallery:
         external_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         refused: Sequence[Refusal] = (),
+        warnings: Sequence[Remark] = (),
         idempotency: Idempotency | None = None,
         deadline: Deadline,
     ) -> Enrolment:
         """Add faces to a person, given by `person_id` or by `name`; a new name makes a new person.
 
         Photos that the person has already are refused as duplicates; they join `refused`, the photos
-        that the caller has refused before. When no face is left to store, nothing is changed at all.
+        that the caller has refused before; `warnings` are told of the photos that are stored. When no face is
+        left to store, nothing is changed at all.
         `external_id` is set where there is none; `metadata`, when given, replaces what there is.
         With `idempotency`, the same request gets its first answer again for 24 hours.
 
@@ -105,7 +111,7 @@ class Gallery:
             raise InvalidRequest("Say who this is: give either `name` or `person_id`.")
         who = Who(name, person_id, external_id, metadata)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return enrolment.enrol(cursor, collection, who, faces, refused, idempotency)
+            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency)
 
     def earlier_answer(self, collection: str, idempotency: Idempotency, deadline: Deadline) -> Enrolment | None:
         """What this request was answered before, so that its photos need not be looked at again.
