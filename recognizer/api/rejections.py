@@ -15,9 +15,8 @@ from recognizer.api.auth import caller, only_collection, request_deadline, route
 from recognizer.api.uploads import HOW_TO_SEND, Options
 from recognizer.errors import ImageMissing, InvalidRequest
 from recognizer.faces import Box
+from recognizer.gallery.rejections import DIMENSIONS
 from recognizer.service import RejectRequest
-
-DIMENSIONS = 128
 
 CORNERS = re.compile(r"\s*,\s*".join([r"(-?[0-9]{1,6})"] * 4))
 
@@ -30,6 +29,8 @@ class RejectOptions(Options):
     @field_validator("embedding", mode="before")
     @classmethod
     def _numbers(cls, value: object) -> object:
+        if value is None:
+            return None
         if not isinstance(value, list) or len(value) != DIMENSIONS or not all(map(_is_number, value)):
             raise ValueError(f"should be the {DIMENSIONS} numbers that /recognize gives with include=embedding")
         return value
@@ -37,6 +38,8 @@ class RejectOptions(Options):
     @field_validator("box", mode="before")
     @classmethod
     def _corners(cls, value: object) -> object:
+        if value is None:
+            return None
         names = ("left", "top", "right", "bottom")
         if isinstance(value, dict) and value.keys() == set(names):  # as /recognize gives it
             value = ",".join(str(value[name]) for name in names)
