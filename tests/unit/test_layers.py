@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
     {"vision", "gallery"},
-    {"decisions", "service", "vitals", "runtime"},
+    {"decisions", "admission", "service", "vitals", "runtime"},
     {"api", "app"},
     {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
 ]
