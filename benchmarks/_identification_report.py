@@ -113,6 +113,10 @@ def _figures(judged: Judged, probes: Probes, rates: Figures, weights: Weights) -
     return np.column_stack([tpir(judged, probes, rates, weights), named, wrongly])
 
 
+def percent(share: float) -> str:
+    return f"{share * 100:g} %"
+
+
 # -- in print --
 
 
@@ -122,7 +126,7 @@ def report(result: Result) -> None:
     galleries = "1 gallery" if result.draws == 1 else f"{result.draws} galleries"
     print(f"\n{galleries} of {result.people:,} people: {enrolled:,} probes of {result.probes.people:,} of them,")
     print(f"{strangers:,} probes of {result.probes.strangers:,} strangers. In brackets: 95 % limits.\n")
-    head = ("TPIR, %", *(f"at FPIR {rate:.1%}" for rate in RATES))
+    head = ("TPIR, %", *(f"at FPIR {percent(rate)}" for rate in RATES))
     print(table(head, [*(_matched_row(result, row) for row in result.judged), _ratio_row(result)]))
     for line in _warnings(result):
         print(line)
@@ -149,14 +153,14 @@ def _warnings(result: Result) -> Iterator[str]:
     for rate in RATES:
         events = expected(rate, result.probes)
         if events < 1:
-            yield f"FPIR {rate:.1%} cannot be measured: it takes {round(1 / rate):,} probes of strangers."
+            yield f"FPIR {percent(rate)} cannot be measured: it takes {round(1 / rate):,} probes of strangers."
         elif events < FEW:
             probes = "1 probe of a stranger" if int(events) == 1 else f"{int(events)} probes of strangers"
-            yield f"FPIR {rate:.1%} rests on {probes} named: rather a hint than a figure."
+            yield f"FPIR {percent(rate)} rests on {probes} named: rather a hint than a figure."
 
 
 def _decided_rows(result: Result) -> Iterator[tuple[str, ...]]:
-    named = {"distance": f"distance at {PLAIN_THRESHOLD:g}", "rule": f"rule, target {result.target * 100:g} %"}
+    named = {"distance": f"distance at {PLAIN_THRESHOLD:g}", "rule": f"rule, target {percent(result.target)}"}
     for row, name in named.items():
         found, wrongly = result.decided(row)
         yield name, found.percent(), wrongly.percent(), wrongly.times(1 / result.target).text(2)
@@ -220,6 +224,7 @@ def _draw(panel: Any, result: Result) -> None:
     """The DET curves of both rows with their limits, and where the rules in force are on them."""
     lowest = 0.5 / max(1, int(result.probes.enrolled.sum()))
     curve = result.rates[len(RATES) + 1 :]
+    leftmost = 0.8 * curve[0]
     for row, judged in result.judged.items():
         wrong, missed = det(judged, result.probes)
         band = [result.tpir_at(row, n) for n in range(len(RATES) + 1, len(result.rates))]
@@ -228,20 +233,20 @@ def _draw(panel: Any, result: Result) -> None:
         panel.fill_between(curve, low, high, color=colour, alpha=0.15, linewidth=0, step="post")
         panel.step(wrong, np.maximum(lowest, missed), where="post", color=colour, label=row, linewidth=1.8)
         found, wrongly = (each.value for each in result.decided(row))
-        at = f"distance at {PLAIN_THRESHOLD:g}" if row == "distance" else f"rule, target {result.target * 100:g} %"
+        at = f"distance at {PLAIN_THRESHOLD:g}" if row == "distance" else f"rule, target {percent(result.target)}"
         point = max(wrongly, curve[0]), max(lowest, 1 - found)
         panel.plot(
             *point, "o", color=colour, markeredgecolor="black", markersize=8, zorder=5, label=f"{at}, as decided"
         )
     panel.axvline(result.target, color="tab:red", linestyle=":", linewidth=1, label="target")
-    _dress(panel, result, curve[0])
+    _dress(panel, result, leftmost)
 
 
-def _dress(panel: Any, result: Result, lowest: float) -> None:
+def _dress(panel: Any, result: Result, leftmost: float) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     galleries = "1 gallery" if result.draws == 1 else f"{result.draws} galleries"
-    panel.set(xscale="log", yscale="log", xlim=(lowest, 1))
+    panel.set(xscale="log", yscale="log", xlim=(leftmost, 1), ylim=(None, 1))
     panel.set(xlabel="FPIR: strangers named, %", ylabel="1 - TPIR: enrolled people not named rightly, %")
     panel.set_title(f"{galleries} of {result.people:,} people")
     for axis in (panel.xaxis, panel.yaxis):

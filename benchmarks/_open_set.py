@@ -28,6 +28,8 @@ PLAIN_THRESHOLD = 0.6
 COLLECTION = "default"
 CALL_SECONDS = 60.0
 COHORT_SECONDS = 600.0
+SETTLE_SECONDS = 0.5
+"""How the gallery as a whole differs from others is reckoned just after the last person's cohort."""
 NO_FACE = "no face"
 
 
@@ -120,6 +122,7 @@ class OpenSet:
                 progress(f"waiting for the cohorts of {stale:,} people, {name}")
                 last = now
             time.sleep(0.1)
+        time.sleep(SETTLE_SECONDS)
 
     def _decide(self, shown: Shown, people: Mapping[str, int]) -> tuple[Decided, Decided]:
         """By distance alone, and by the rule of the service."""
@@ -159,10 +162,11 @@ def arrays_of(outcomes: Sequence[Outcome]) -> tuple[Probes, Judged, Judged]:
     counted = [each for each in outcomes if each.enrolled or each.rule.decision != NO_FACE]
     shown, draw, enrolled, distance, rule = zip(*counted, strict=True)
     probes = Probes(np.array(shown), np.array(draw), np.array(enrolled, bool))
-    return probes, _judged(probes, distance), _judged(probes, rule)
+    within = [one.score >= -PLAIN_THRESHOLD for one in distance]  # face_recognition knows no `ambiguous`
+    match = [one.decision == "match" for one in rule]
+    return probes, _judged(probes, distance, within), _judged(probes, rule, match)
 
 
-def _judged(probes: Probes, decided: Sequence[Decided]) -> Judged:
+def _judged(probes: Probes, decided: Sequence[Decided], match: Sequence[bool]) -> Judged:
     right = [one.person == shown for one, shown in zip(decided, probes.person, strict=True)]
-    match = [one.decision == "match" for one in decided]
     return Judged(np.array([one.score for one in decided]), np.array(right) & probes.enrolled, np.array(match))
