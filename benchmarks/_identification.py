@@ -93,10 +93,10 @@ def drawn(
     size = len(order) if plan.size is None else plan.size
     if size > len(order):
         raise ValueError(
-            f"Of {len(people)} people only {len(order)} can be enrolled; a gallery of {size} is too large."
+            f"A gallery of {size:,} is too large: of {len(people):,} people {len(order):,} can be enrolled."
         )
     inside = order[:size]
-    outside = [number for number in parted if number not in set(inside)]
+    outside = sorted(set(parted) - set(inside))
     everybody = [*people, *strangers]
     probes = (Shown(n, photo) for n in inside for photo in able[n][1][: plan.probes_per_person])
     others = [*outside, *range(len(people), len(everybody))]
@@ -224,8 +224,9 @@ def _thresholds(scores: Figures, rates: Sequence[float], weights: Weights) -> Fi
     falling = np.append(scores[order], -np.inf)
     sums = np.cumsum(weights[:, order], axis=1)
     total = sums[:, -1] if sums.shape[1] else np.zeros(len(weights))
-    columns = [(sums <= np.floor(rate * total + 1e-9)[:, None]).sum(axis=1) for rate in rates]
-    return np.asarray(falling[np.array(columns).T])
+    allowed = np.floor(np.outer(total, rates) + 1e-9)
+    first_too_many = [np.searchsorted(row, at_most, side="right") for row, at_most in zip(sums, allowed, strict=True)]
+    return np.asarray(falling[np.array(first_too_many)])
 
 
 def det(judged: Judged, probes: Probes) -> tuple[Figures, Figures]:

@@ -113,6 +113,10 @@ def _figures(judged: Judged, probes: Probes, rates: Figures, weights: Weights) -
     return np.column_stack([tpir(judged, probes, rates, weights), named, wrongly])
 
 
+def galleries_in_words(draws: int, people: int) -> str:
+    return f"{draws} {'gallery' if draws == 1 else 'galleries'} of {people:,} people"
+
+
 def percent(share: float) -> str:
     return f"{share * 100:g} %"
 
@@ -123,8 +127,8 @@ def percent(share: float) -> str:
 def report(result: Result) -> None:
     """All tables of one size of galleries, each figure with its 95 % limits."""
     enrolled, strangers = int(result.probes.enrolled.sum()), int((~result.probes.enrolled).sum())
-    galleries = "1 gallery" if result.draws == 1 else f"{result.draws} galleries"
-    print(f"\n{galleries} of {result.people:,} people: {enrolled:,} probes of {result.probes.people:,} of them,")
+    galleries = galleries_in_words(result.draws, result.people)
+    print(f"\n{galleries}: {enrolled:,} probes of {result.probes.people:,} of them,")
     print(f"{strangers:,} probes of {result.probes.strangers:,} strangers. In brackets: 95 % limits.\n")
     head = ("TPIR, %", *(f"at FPIR {percent(rate)}" for rate in RATES))
     print(table(head, [*(_matched_row(result, row) for row in result.judged), _ratio_row(result)]))
@@ -132,7 +136,8 @@ def report(result: Result) -> None:
         print(line)
     print("\n" + table(("as decided, %", "TPIR", "FPIR", "times the target"), _decided_rows(result)))
     print(f"\n{verdict(result)}\n")
-    print(table(_decisions_head(result), _decision_rows(result)))
+    head = ("decisions of the rule, %", "right", "wrong", "ambiguous", "low quality", "unknown", "no face")
+    print(table(head, _decision_rows(result)))
 
 
 def _matched_row(result: Result, row: str) -> tuple[str, ...]:
@@ -169,20 +174,21 @@ def _decided_rows(result: Result) -> Iterator[tuple[str, ...]]:
 
 
 def verdict(result: Result) -> str:
-    """Whether realised FPIR is within FACTOR of the target, in a sentence."""
+    """Whether realised FPIR is within FACTOR of the target, and whether that is sure, in a sentence."""
     _, wrongly = result.decided("rule")
     times = wrongly.times(1 / result.target)
+    return f"Realised FPIR is {times.text(2)} times its target: {in_factor(times)}."
+
+
+def in_factor(times: Limited) -> str:
     inside = 1 / FACTOR <= times.value <= FACTOR
-    said = f"Realised FPIR is {times.value:.2f} times its target, {'within' if inside else 'not within'} a factor of"
-    sure = times.low >= 1 / FACTOR and times.high <= FACTOR
-    beyond = times.high < 1 / FACTOR or times.low > FACTOR
-    if sure or beyond:
-        return f"{said} {FACTOR}, and so are its limits." if sure else f"{said} {FACTOR}, nor are its limits."
-    return f"{said} {FACTOR}; its limits, {times.low:.2f} to {times.high:.2f}, are not: too few strangers to be sure."
-
-
-def _decisions_head(result: Result) -> tuple[str, ...]:
-    return ("decisions of the rule, %", "right", "wrong", "ambiguous", "low quality", "unknown", "no face")
+    said = f"{'within' if inside else 'not within'} a factor of {FACTOR}"
+    if times.low >= 1 / FACTOR and times.high <= FACTOR:
+        return f"{said}, and so are the limits"
+    if times.high < 1 / FACTOR or times.low > FACTOR:
+        return f"{said}, nor are the limits"
+    unsure = "but the limits go beyond" if inside else "which may be chance"
+    return f"{said}, {unsure}; more strangers would tell"
 
 
 def _decision_rows(result: Result) -> Iterator[tuple[str, ...]]:
@@ -245,10 +251,9 @@ def _draw(panel: Any, result: Result) -> None:
 def _dress(panel: Any, result: Result, leftmost: float) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    galleries = "1 gallery" if result.draws == 1 else f"{result.draws} galleries"
     panel.set(xscale="log", yscale="log", xlim=(leftmost, 1), ylim=(None, 1))
     panel.set(xlabel="FPIR: strangers named, %", ylabel="1 - TPIR: enrolled people not named rightly, %")
-    panel.set_title(f"{galleries} of {result.people:,} people")
+    panel.set_title(galleries_in_words(result.draws, result.people))
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g}"))

@@ -73,7 +73,7 @@ class OpenSet:
         people = self._enrol(draw, name)
         self._wait_for_cohorts(name)
         asked = [*((shown, True) for shown in draw.probes), *((shown, False) for shown in draw.strangers)]
-        pace = Pace(f"probes, {name}", len(asked))
+        pace = Pace(f"probes, {name}", len(asked), stays=False)
         with ThreadPoolExecutor(self._runtime.settings.pool_max) as threads:
             answers = threads.map(lambda each: self._decide(each[0], people), asked)
             for (shown, enrolled), (distance, rule) in zip(asked, answers, strict=True):
@@ -90,7 +90,7 @@ class OpenSet:
 
     def _enrol(self, draw: Draw, name: str) -> dict[str, int]:
         """Who is who, by the id that the service gave."""
-        pace = Pace(f"people enrolled, {name}", len(draw.enrolled))
+        pace = Pace(f"people enrolled, {name}", len(draw.enrolled), stays=False)
         people = {}
         for person, photos in draw.enrolled.items():
             request = EnrolRequest(
@@ -113,7 +113,8 @@ class OpenSet:
         Raises:
             ValueError: it takes too long.
         """
-        until, last = time.monotonic() + COHORT_SECONDS, 0.0
+        last = time.monotonic()
+        until = last + COHORT_SECONDS
         while stale := self._runtime.gallery.stale_cohorts(Deadline(CALL_SECONDS)):
             now = time.monotonic()
             if now > until:

@@ -65,15 +65,16 @@ class Pace:
 
     SECONDS_BETWEEN = 1.0 if sys.stderr.isatty() else 15.0
 
-    def __init__(self, what: str, total: int) -> None:
-        self._what, self._total, self._done = what, total, 0
+    def __init__(self, what: str, total: int, stays: bool = True) -> None:
+        """`stays`: the last line is said in any case, and is not written over."""
+        self._what, self._total, self._done, self._stays = what, total, 0, stays
         self._began = self._said = time.monotonic()
 
     def step(self) -> None:
         """One more is done."""
         self._done += 1
         now = time.monotonic()
-        last = self._done == self._total
+        last = self._stays and self._done == self._total
         if not last and now - self._said < self.SECONDS_BETWEEN:
             return
         self._said = now

@@ -17,6 +17,9 @@ are looked at once, and the service is given again what was seen. Compared are
 
 A probe of somebody enrolled in which no face is found counts as not identified; strangers without a face are left out.
 The limits are from 1,000 resamples of people (and of galleries, where there are several).
+
+The constants of the rule were learned from the photos of the first example (learn_evidence.py), so that other people
+tell more of how well it does.
 """
 
 from __future__ import annotations
@@ -34,10 +37,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from _database import database
 from _identification import Draw, Person, Plan, drawn
-from _identification_report import Result, draw_all, report, result_of, summary
+from _identification_report import Result, draw_all, galleries_in_words, report, result_of, summary
 from _open_set import OpenSet, open_set
 from _remembered import Look, look_at_all
-from _report import photos_in, save_picture, settings_of
+from _report import photos_in, progress, save_picture, settings_of
 
 from recognizer import config
 from recognizer.config import available_cores
@@ -135,6 +138,7 @@ def outcome(options: argparse.Namespace, asked: OpenSet, galleries: Sequence[Dra
     for number, gallery in enumerate(galleries):
         which = f" no. {number + 1}" if len(galleries) > 1 else ""
         outcomes += asked.ask(gallery, number, f"gallery of {size:,}{which}")
+    progress(f"{len(outcomes):,} probes of {galleries_in_words(len(galleries), size)} decided", last=True)
     return result_of(size, len(galleries), options.target, outcomes, options.seed)
 
 
@@ -144,8 +148,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
     settings = config.load(own)
     people, strangers = everybody(options)
     paths = [photo for person in (*people, *strangers) for photo in person.photos]
-    if not any(len(person.photos) > options.gallery_photos for person in people):
-        raise ValueError(f"Nobody in {options.root} has more than {options.gallery_photos} photos.")
+    check(options, people)
     looks = look_at_all(paths, settings, options.face, options.workers)
     say_what_was_seen(looks, options.face)
     faces = {path for path, look in looks.items() if look.face}
@@ -155,6 +158,20 @@ def measure(options: argparse.Namespace, folder: Path) -> Iterator[Result]:
             yield outcome(options, asked, galleries)
         if asked.refused:
             print(f"\n{asked.refused} people could not be enrolled; their probes count as not identified.")
+
+
+def check(options: argparse.Namespace, people: Sequence[Person]) -> None:
+    """Before hours of looking at photos: whether there are enough.
+
+    Raises:
+        ValueError: nobody has enough photos, or there are too few people.
+    """
+    if not any(len(person.photos) > options.gallery_photos for person in people):
+        raise ValueError(f"Nobody in {options.root} has more than {options.gallery_photos} photos.")
+    enough = sum(len(person.photos) >= options.gallery_photos for person in people)
+    largest = max(size or 0 for size in options.sizes)
+    if largest > enough:
+        raise ValueError(f"A gallery of {largest:,} is too large: {enough:,} people have enough photos.")
 
 
 def say_what_was_seen(looks: Mapping[Path, Look], which: str) -> None:
