@@ -253,7 +253,7 @@ def _dress(panel: Any, result: Result, leftmost: float) -> None:
 
     panel.set(xscale="log", yscale="log", xlim=(leftmost, 1), ylim=(None, 1))
     panel.set(xlabel="FPIR: strangers named, %", ylabel="1 - TPIR: enrolled people not named rightly, %")
-    panel.set_title(galleries_in_words(result.draws, result.people))
+    panel.set_title(f"{galleries_in_words(result.draws, result.people)}; shaded: 95 % limits")
     for axis in (panel.xaxis, panel.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:g}"))
