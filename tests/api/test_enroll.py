@@ -184,7 +184,7 @@ def test_more_photos_than_allowed_are_refused(client: FlaskClient) -> None:
 # -- what would poison the gallery --
 
 
-def blurred(photo: bytes, radius: float = 14) -> bytes:
+def blurred(photo: bytes, radius: float = 25) -> bytes:
     with Image.open(io.BytesIO(photo)) as image:
         return encoded(image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), "PNG")
 
@@ -251,7 +251,7 @@ def test_a_repeated_request_gets_its_warnings_again(client: FlaskClient, photo: 
             photo["obama"],
             photo["biden"],
             name="Somebody",
-            headers={"Idempotency-Key": "with warnings"},
+            headers={"Idempotency-Key": "with-warnings"},
         )
         for _ in range(2)
     )

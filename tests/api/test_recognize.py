@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import Photos, assert_problem, enroll, post
+from calls import Photos, assert_problem, encoded, enroll, post
 from flask.testing import FlaskClient
+from PIL import Image
 
 from recognizer.app import create_app
 from recognizer.runtime import Runtime
