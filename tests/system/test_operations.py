@@ -69,7 +69,7 @@ def test_check_of_a_healthy_setup(service: Service) -> None:
     settings = dict(line.split(maxsplit=1) for line in output.partition("\n\n")[0].splitlines())
     assert settings["threads"].split() == ["3", "environment"]
     assert settings["data_dir"].split() == [str(service.data_dir), "command", "line"]
-    assert settings["threshold"].split() == ["0.6", "default"]
+    assert settings["target_fpir"].split() == ["0.01", "default"]
     assert service.is_ready()
 
 
