@@ -133,7 +133,7 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     rows = [re.fullmatch(r"\| `(\w+)` \| (.+) \| (.+) \|", line) for line in text.splitlines()]
     listed = {row[1]: row[2] for row in rows if row}
     assert list(listed) == list(Settings.model_fields), "all of them, in the order of config/recognizer.toml"
-    in_words = {"workers", "server", "data_dir", "database_url", "log_file", "threshold"}  # they depend on the machine, or are None
+    in_words = {"workers", "server", "data_dir", "database_url", "log_file", "threshold"}  # per machine, or None
     for name in set(listed) - in_words:
         assert listed[name] == f"`{Settings.model_fields[name].default}`", name
 
