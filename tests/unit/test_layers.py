@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
     {"vision", "gallery"},
-    {"decisions", "service", "vitals", "runtime"},
+    {"decisions", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
     {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
 ]
@@ -31,6 +31,8 @@ ROOMS = {
     "click": {"cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
+    "matplotlib": {"calibration.picture"},
+    "scipy": {"decisions"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
