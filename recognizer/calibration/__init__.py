@@ -1,0 +1,1 @@
+"""Calibration: what to expect from the people who are enrolled, and what to mend. No SQL, no HTTP."""
