@@ -331,7 +331,9 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Result], li
     if absent:
         raise ValueError(f"{len(absent)} of {len(photos)} photos are not below {options.root}: {absent[0]}, ...")
     names = [text or "settings as they are" for text in texts] + [REFERENCE] * options.reference
-    thresholds = [settings.threshold for settings in variants] + [REFERENCE_THRESHOLD] * options.reference
+    thresholds = [settings.threshold or REFERENCE_THRESHOLD for settings in variants] + [
+        REFERENCE_THRESHOLD
+    ] * options.reference
     paths = [options.root / photo for photo in photos]
     looks = list(look_at_all(paths, variants, options.reference, options.workers))
     return results_of(pairs, photos, names, looks, thresholds), pairs

@@ -1,6 +1,7 @@
 """Learns recognizer/evidence.npz: the centre of faces, imaginary people, and what strangers score in galleries.
 
-    python benchmarks/learn_evidence.py --people ../shared/faces/people --single ../shared/faces/strangers --more ../shared/faces/detection
+    F=../shared/faces
+    python benchmarks/learn_evidence.py --people $F/people --single $F/strangers --more $F/detection
 
 What is in force was learned, with the settings as they are, from 80 people of Labeled Faces in the Wild (one photo
 each for what follows), 120 more people of it with one photo each, and 241 faces of 150 press photos (FDDB): adults,
@@ -9,10 +10,10 @@ most of them men, most of them known to the press of about 2002.
 - **centre**: the mean embedding of all these faces.
 - **imaginary**: 2,000 draws from a mixture of 16 normal distributions with one common covariance. Each is fitted to at
   least eight faces, and the covariance is that of all, so no draw says anything about a single person.
-- **scores**: what the best candidate of a stranger scores in galleries of different sizes. Up to 80 people it is measured:
-  the faces are parted into halves, imaginary people are drawn after the one, gallery and strangers come from the other.
-  Beyond, the growth is taken from simulated people, drawn after all faces; so are the steps to rates for which 199 people
-  are too few.
+- **scores**: what the best candidate of a stranger scores in galleries of different sizes. Up to 80 people it is
+  measured: the faces are parted into halves, imaginary people are drawn after the one, gallery and strangers come
+  from the other. Beyond, the growth is taken from simulated people, drawn after all faces; so are the steps to rates
+  for which 199 people are too few.
 
 The last table shows what is to be expected at the scores in force; compare it before taking the new file.
 """
@@ -67,8 +68,10 @@ def embeddings_of(paths: Sequence[Path], every_face: bool) -> Vector:
                 middle = (analysis.width, analysis.height)
                 faces = sorted(
                     analysis.faces,
-                    key=lambda face: (face.box.left + face.box.right - middle[0]) ** 2
-                    + (face.box.top + face.box.bottom - middle[1]) ** 2,
+                    key=lambda face: (
+                        (face.box.left + face.box.right - middle[0]) ** 2
+                        + (face.box.top + face.box.bottom - middle[1]) ** 2
+                    ),
                 )
                 good = [face for face in faces if face.quality.score >= MIN_QUALITY]
                 found += [face.embedding for face in (good if every_face else good[:1])]
@@ -137,9 +140,7 @@ class Gallery:
         if number not in self._of_people:
             vector = self._templates[number]
             order, alike = self._nearest(vector)
-            self._of_people[number] = evidence.cohort_likeness(
-                vector, alike[order != number], len(self._templates) - 1
-            )
+            self._of_people[number] = evidence.cohort_likeness(vector, alike[order != number], len(self._templates) - 1)
         return self._of_people[number]
 
 
@@ -222,9 +223,22 @@ def main() -> int:
     )
     head = ("people", *(f"{rate:.1%}" for rate in RATES))
     print(f"{len(people)} people, {len(more)} more faces. What strangers score at false positive rates of\n")
-    print(table(head, ([f"{size:,.0f}", *(f"{score:.3f}" for score in row)] for size, row in zip(sizes, scores, strict=True))))
+    print(
+        table(
+            head,
+            ([f"{size:,.0f}", *(f"{score:.3f}" for score in row)] for size, row in zip(sizes, scores, strict=True)),
+        )
+    )
     print("\nsimulated only:\n")
-    print(table(head, ([f"{size:,}", *(f"{score:.3f}" for score in row)] for size, row in zip(SIMULATED_SIZES, further, strict=True))))
+    print(
+        table(
+            head,
+            (
+                [f"{size:,}", *(f"{score:.3f}" for score in row)]
+                for size, row in zip(SIMULATED_SIZES, further, strict=True)
+            ),
+        )
+    )
     return 0
 
 

@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     min_face_pixels: int = Field(36, ge=20, le=1000)
     enrol_min_face_pixels: int = Field(50, ge=20, le=1000)
     working_pixels: int = Field(3_000_000, ge=250_000, le=64_000_000)
-    threshold: float = Field(0.6, gt=0, lt=2)
+    target_fpir: float = Field(0.01, gt=0, lt=1)
+    threshold: float | None = Field(None, gt=0, lt=2)
+    enrol_min_quality: float = Field(0.1, ge=0, lt=1)
 
     # what a request may ask for
     max_image_bytes: int = Field(20 * 2**20, ge=2**10, le=2**30)

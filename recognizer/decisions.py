@@ -1,40 +1,87 @@
-"""From distances to a decision with its reasons. No pixels, no SQL, no HTTP."""
+"""From likenesses to a decision with its reasons. No pixels, no SQL, no HTTP.
+
+Two rules, of which a collection has one in force:
+
+- **TargetRule**, the usual one: a name is given where the score of the best candidate (`evidence.scores`) is one that
+  only the share `target_fpir` of strangers reaches with anybody in a gallery of this size.
+- **FixedThreshold**, where a distance is given: the nearest face within it is a match, as in face_recognition.
+
+Either gives each candidate log-odds: 0 at the decision point. `confidence` is their logistic function.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Protocol
 
-from recognizer.faces import Decision, Neighbour
+import numpy as np
 
-CONFIDENCE_SLOPE = 20.0
-"""Steepness of `confidence` per unit of L2 distance.
+from recognizer import evidence
+from recognizer.faces import Decision, Embedding, Face, Neighbour, Neighbourhood
+
+DISTANCE_SLOPE: Final = 20.0
+"""Log-odds per unit of L2 distance under a fixed threshold.
 
 Chosen for readable figures around dlib's usual threshold 0.6: distance 0.4, a sure match, gives 0.98,
 and 0.8, surely somebody else, gives 0.02. It orders candidates and never moves the decision.
 """
 
+SCORE_SLOPE: Final = 20.0
+"""Log-odds per unit of score. Genuine scores lie 0.2 to 0.4 above the decision point (confidence 0.98 and more)."""
+
+AMBIGUOUS_ODDS: Final = 1.0
+"""A second person whose log-odds are less than this below the best one's, 0.05 of either score, is too near to tell."""
+
+REJECTED_ODDS: Final = -3.0
+"""What a candidate has at most whose rejected face is nearer than any of their own: confidence 0.05."""
+
+POOR_QUALITY: Final = 0.25
+"""Faces whose quality is below are decided with care."""
+POOR_ODDS: Final = 2.0
+"""And, under a target, need so much more to be given a name."""
+
+IN_WORDS: Final = {
+    "SMALL_FACE": "too small",
+    "LOW_SHARPNESS": "blurred",
+    "TOO_DARK": "too dark",
+    "TOO_BRIGHT": "too bright",
+    "LOW_CONTRAST": "too low in contrast",
+    "FACE_TURNED": "turned away",
+}
+"""What vision calls a flaw, as an end to "The face is ..."."""
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A person the probe may show, with the confidence that it does (0..1, 0.5 at the decision point)."""
+    """A person the probe may show.
+
+    `score` are the rule's log-odds, 0 at the decision point; `threshold` the distance at which they would be 0;
+    `rejected` says that this face was said not to be that person.
+    """
 
     neighbour: Neighbour
-    confidence: float
+    score: float
+    threshold: float
+    rejected: bool = False
+
+    @property
+    def confidence(self) -> float:
+        """The score as 0..1, 0.5 at the decision point."""
+        return logistic(self.score)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What was decided about one probe: candidates come best first, each person once.
 
-    `threshold` is the distance at which the best candidate would be at confidence 0.5, `margin` its
-    confidence minus the second person's (0 where there is no second); both None without candidates.
+    `margin` is the best candidate's confidence minus the second person's (0 where there is no second);
+    None without candidates.
     """
 
     decision: Decision
     candidates: tuple[Candidate, ...]
-    threshold: float | None
     margin: float | None
     reasons: tuple[str, ...]
 
@@ -43,24 +90,179 @@ class Verdict:
         return self.candidates[0] if self.candidates else None
 
 
-def confidence(distance: float, threshold: float) -> float:
-    """Map an L2 distance to 0..1: falling with distance, exactly 0.5 at the threshold."""
-    return 1.0 / (1.0 + math.exp(CONFIDENCE_SLOPE * (distance - threshold)))
+class Rule(Protocol):
+    """What is asked of a candidate."""
+
+    @property
+    def poor_odds(self) -> float:
+        """The log-odds that a candidate for a face of poor quality needs for a name."""
+        ...
+
+    def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
+        """The neighbours of a probe as candidates, in no particular order."""
+        ...
+
+    def said_of(self, best: Candidate) -> str:
+        """In a sentence, on which side of the decision point the best candidate is."""
+        ...
 
 
-def decide(neighbours: Sequence[Neighbour], threshold: float) -> Verdict:
-    """Decide about one probe.
+@dataclass(frozen=True, slots=True)
+class FixedThreshold:
+    """The L2 distance up to which (inclusive) the nearest person is a match."""
+
+    threshold: float
+    poor_odds: float = 0.0
+
+    def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
+        """By the distance to the nearest face alone."""
+        return [Candidate(each, DISTANCE_SLOPE * (self.threshold - each.distance), self.threshold) for each in near]
+
+    def said_of(self, best: Candidate) -> str:
+        """Within or beyond the threshold."""
+        side = "within" if best.score >= 0 else "beyond"
+        return f"The nearest face is at distance {best.neighbour.distance:.3f}, {side} {self.threshold:.3f}."
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRule:
+    """The share of strangers that may be given a name, in a gallery of so many `people` who are alike by `shift`."""
+
+    target_fpir: float
+    people: int
+    shift: float
+    poor_odds: float = POOR_ODDS
+
+    @property
+    def needed(self) -> float:
+        """The score at the decision point."""
+        return evidence.score_at(self.target_fpir, max(1, self.people), self.shift)
+
+    def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
+        """By likeness, less what either side has in common with its cohort."""
+        if not near:
+            return []
+        scores = self.scores(probe, near)
+        around, needed = evidence.radius(probe), self.needed
+        found = []
+        for each, score in zip(near, scores, strict=True):
+            # the distance at which the likeness would be less by score - needed (law of cosines)
+            squared = each.distance**2 + 2 * around * each.face_radius * (score - needed)
+            found.append(Candidate(each, SCORE_SLOPE * (score - needed), math.sqrt(max(0.0, squared))))
+        return found
+
+    def scores(self, probe: Embedding, near: Sequence[Neighbour]) -> list[float]:
+        """The normalised score of each neighbour."""
+        to_template = np.array([each.likeness for each in near])
+        of_probe = evidence.cohort_likenesses(evidence.unit(probe), to_template, max(1, self.people))
+        of_people = np.array(
+            [own if each.cohort is None else each.cohort for each, own in zip(near, of_probe, strict=True)]
+        )
+        around = evidence.radius(probe)
+        to_nearest = np.array([_cosine(around, each.face_radius, each.distance) for each in near])
+        alike = np.maximum(to_template, to_nearest - evidence.NEAREST_DISCOUNT)
+        return [float(score) for score in evidence.scores(alike, of_probe, of_people)]
+
+    def said_of(self, best: Candidate) -> str:
+        """Above or below what strangers reach."""
+        above = "more alike than" if best.score >= 0 else "not more alike than"
+        among = "the one person" if self.people == 1 else f"any of the {self.people:,} people"
+        share = f"{self.target_fpir * 100:.3g} %"
+        return f"The best candidate is {above} what {share} of strangers are like {among} here by chance."
+
+
+def _cosine(one: float, other: float, distance: float) -> float:
+    """Of the angle between two points at these distances from the centre and from each other."""
+    return (one**2 + other**2 - distance**2) / max(1e-9, 2 * one * other)
+
+
+def logistic(odds: float) -> float:
+    """Log-odds as a share, 0..1."""
+    return 1.0 / (1.0 + math.exp(-min(500.0, max(-500.0, odds))))
+
+
+def rule_for(threshold: float | None, target_fpir: float, around: Neighbourhood) -> Rule:
+    """The rule in force: a threshold, where there is one, else the target."""
+    if threshold is not None:
+        return FixedThreshold(threshold)
+    return TargetRule(target_fpir, around.people, around.shift)
+
+
+def decide(faces: Sequence[Face], around: Neighbourhood, rule: Rule, *, unique: bool = False) -> list[Verdict]:
+    """Decide about the faces of one photo.
 
     Args:
-        neighbours: the nearest people, nearest first, each once.
-        threshold: the L2 distance up to which (inclusive) the nearest person is a match.
+        faces: the probes.
+        around: the people near each of them, in the same order.
+        unique: nobody is in the photo twice; a person goes to the face for which all faces together score best.
     """
-    if not neighbours:
-        return Verdict("unknown", (), None, None, ("There is nobody in this collection to compare with yet.",))
-    candidates = tuple(Candidate(n, confidence(n.distance, threshold)) for n in neighbours)
-    best = candidates[0]
-    second = candidates[1].confidence if len(candidates) > 1 else 0.0
-    near = best.neighbour.distance <= threshold
-    side = "within" if near else "beyond"
-    reason = f"The nearest face is at distance {best.neighbour.distance:.3f}, {side} {threshold:.3f}."
-    return Verdict("match" if near else "unknown", candidates, threshold, best.confidence - second, (reason,))
+    ranked = [
+        _ranked(rule.candidates(face.embedding, near)) for face, near in zip(faces, around.of_probes, strict=True)
+    ]
+    taken: list[str | None] = [None] * len(faces)
+    if unique and len(faces) > 1:
+        ranked, taken = _without_doubles(ranked)
+    return [_verdict(face, found, rule, who) for face, found, who in zip(faces, ranked, taken, strict=True)]
+
+
+def _ranked(candidates: list[Candidate]) -> list[Candidate]:
+    judged = [_if_not_rejected(candidate) for candidate in candidates]
+    return sorted(judged, key=lambda each: (-each.score, each.neighbour.distance, each.neighbour.person_id))
+
+
+def _if_not_rejected(candidate: Candidate) -> Candidate:
+    neighbour = candidate.neighbour
+    if neighbour.rejected_distance is None or neighbour.rejected_distance > neighbour.distance:
+        return candidate
+    return Candidate(neighbour, min(candidate.score, REJECTED_ODDS), candidate.threshold, rejected=True)
+
+
+def _without_doubles(ranked: list[list[Candidate]]) -> tuple[list[list[Candidate]], list[str | None]]:
+    """Leave each person to one face: candidates without those who went to another face, and the best of those."""
+    from scipy.optimize import linear_sum_assignment  # 30 MB of memory, which only those pay who ask for `unique`
+
+    people = sorted({each.neighbour.person_id for found in ranked for each in found if each.score >= 0})
+    gains = np.zeros((len(ranked), len(people)))
+    for face, found in enumerate(ranked):
+        for each in found:
+            if each.score >= 0:
+                gains[face, people.index(each.neighbour.person_id)] = each.score + 1e-9
+    owner = {people[person]: face for face, person in zip(*linear_sum_assignment(gains, maximize=True), strict=True)}
+    owner = {who: face for who, face in owner.items() if gains[face, people.index(who)] > 0}
+    left, taken = [], []
+    for face, found in enumerate(ranked):
+        gone = [each for each in found if owner.get(each.neighbour.person_id, face) != face]
+        left.append([each for each in found if each not in gone])
+        first = found[0] if found else None
+        taken.append(first.neighbour.name if first in gone and first.score >= 0 else None)
+    return left, taken
+
+
+def _verdict(face: Face, candidates: list[Candidate], rule: Rule, taken: str | None) -> Verdict:
+    reasons = [f"{taken} is in this image already, with a face that is more alike."] if taken else []
+    if not candidates:
+        nobody = "There is nobody in this collection to compare with yet."
+        return Verdict("unknown", (), None, tuple(reasons or [nobody]))
+    best, second = candidates[0], candidates[1] if len(candidates) > 1 else None
+    decision, more = _decided(face, best, second, rule)
+    margin = best.confidence - (second.confidence if second else 0.0)
+    return Verdict(decision, tuple(candidates), margin, (*reasons, *more))
+
+
+def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) -> tuple[Decision, list[str]]:
+    reasons = [rule.said_of(best)]
+    if best.rejected:
+        return "unknown", [f"A face that is nearer than any of {best.neighbour.name}'s was said not to be that person."]
+    poor = face.quality.score < POOR_QUALITY
+    if poor and best.score < rule.poor_odds:
+        return "low_quality", [_flaws(face), *reasons]
+    if best.score < 0:
+        return "unknown", reasons
+    if second and second.score > best.score - AMBIGUOUS_ODDS:
+        return "ambiguous", [f"{best.neighbour.name} and {second.neighbour.name} are about equally alike.", *reasons]
+    return "match", reasons
+
+
+def _flaws(face: Face) -> str:
+    flaws = [IN_WORDS[issue] for issue in face.quality.issues if issue in IN_WORDS] or ["too poor"]
+    return f"The face is {' and '.join(flaws)}; a better image of it may tell more."

@@ -73,6 +73,18 @@ class FaceTooSmall(Unusable):
     code = "face_too_small"
 
 
+class LowQuality(Unusable):
+    """The face is too poor to be remembered: blurred, dark, turned away or small."""
+
+    code = "low_quality"
+
+
+class BelongsToOther(Unusable):
+    """The face is near-certainly that of another person who is enrolled."""
+
+    code = "face_belongs_to_other_person"
+
+
 class DuplicatePhoto(Unusable):
     """This very photo is enrolled for this person already."""
 

@@ -153,6 +153,15 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """Something about photo number `index` of an enrolment that somebody should look at; it was stored all the same."""
+
+    index: int
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class NewFace:
     """A face to be stored: what was seen, by which model, in which photo (SHA-256 of its bytes)."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
+from recognizer.gallery.cohorts import CohortKeeper
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
 from recognizer.gallery.pool import Pool
@@ -38,6 +39,7 @@ class Runtime:
             opening.callback(self.pool.close)
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
+            opening.enter_context(CohortKeeper(self.pool))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self._closing = opening.pop_all()
         self.gallery = Gallery(self.pool)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from recognizer.admission import Admission, admit, check_quality
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.decisions import Verdict, decide
+from recognizer.decisions import Verdict, decide, rule_for
 from recognizer.errors import (
     EnrolmentRefused,
-    FaceTooSmall,
     GalleryBehind,
     MultipleFaces,
     NoFace,
     Refusal,
     Unusable,
 )
-from recognizer.faces import Analysis, Face, NewFace
-from recognizer.gallery.store import Enrolment, Gallery, Idempotency
+from recognizer.faces import Analysis, Face, Neighbour, NewFace
+from recognizer.gallery.names import comparable
+from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
 
 
@@ -54,12 +55,13 @@ class EnrolRequest:
     external_id: str | None = None
     metadata: Mapping[str, Any] | None = None
     largest_face: bool = False
+    force: bool = False
     idempotency_key: str | None = None
 
     def digest(self) -> bytes:
         """SHA-256 over what makes two requests to a collection the same one."""
         digest = hashlib.sha256()
-        options = (self.name, self.person_id, self.external_id, self.metadata, self.largest_face)
+        options = (self.name, self.person_id, self.external_id, self.metadata, self.largest_face, self.force)
         digest.update(repr(options).encode())
         for photo in self.photos:
             digest.update(hashlib.sha256(photo).digest())
@@ -84,40 +86,69 @@ class Service:
         top_k: int = 1,
         min_face_pixels: int | None = None,
         min_revision: int = 0,
+        unique: bool = False,
     ) -> Recognition:
         """Find the faces of one photo and decide who they are.
 
         Args:
             photo: the encoded image.
             threshold: the L2 distance up to which a person is a match; default: the collection's, else
-                the settings'.
+                the settings'; where none of them has one, the rule follows from the target.
             top_k: how many candidates each verdict has at least, where there are so many people.
             min_revision: refuse to answer from an older state of the gallery than this.
+            unique: nobody is in the photo twice.
 
         Raises:
             Unusable: the image cannot be read.
             CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded, GalleryBehind
         """
         began = time.perf_counter()
-        known = self._gallery.collection(collection, deadline)
+        self._gallery.collection(collection, deadline)
         analysis = self._engine.analyse(photo, deadline, min_face_pixels=min_face_pixels)
         deadline.check()
-        searching = time.perf_counter()
-        revision, neighbours = self._gallery.nearest(
-            known.name,
-            [face.embedding for face in analysis.faces],
-            self._engine.model_id,
-            max(top_k, 2),  # the margin needs the second person
+        found = self.identify(
+            analysis,
+            collection,
             deadline,
+            threshold=threshold,
+            top_k=top_k,
+            min_revision=min_revision,
+            unique=unique,
         )
-        search_ms = (time.perf_counter() - searching) * 1000
-        if revision < min_revision:
-            raise GalleryBehind(f"The gallery is at revision {revision}, not yet at {min_revision}; try again.")
-        limit = threshold or known.threshold or self._settings.threshold
-        seen = tuple(Seen(face, decide(near, limit)) for face, near in zip(analysis.faces, neighbours, strict=True))
-        total_ms = (time.perf_counter() - began) * 1000
-        timings = {**analysis.timings_ms, "search": search_ms, "total": total_ms}
-        return Recognition(known.name, revision, analysis, seen, timings)
+        return replace(found, timings_ms={**found.timings_ms, "total": _ms_since(began)})
+
+    def identify(
+        self,
+        analysis: Analysis,
+        collection: str,
+        deadline: Deadline,
+        *,
+        threshold: float | None = None,
+        top_k: int = 1,
+        min_revision: int = 0,
+        unique: bool = False,
+    ) -> Recognition:
+        """Decide who the faces are that were found in a photo; arguments and errors as for `recognize`."""
+        began = time.perf_counter()
+        known = self._gallery.collection(collection, deadline)
+        embeddings = [face.embedding for face in analysis.faces]
+        around = self._gallery.nearest(known.name, embeddings, self._engine.model_id, top_k, deadline)
+        if around.revision < min_revision:
+            raise GalleryBehind(f"The gallery is at revision {around.revision}, not yet at {min_revision}; try again.")
+        rule = rule_for(threshold or self._threshold(known), self._target(known), around)
+        verdicts = decide(analysis.faces, around, rule, unique=unique)
+        seen = tuple(Seen(face, verdict) for face, verdict in zip(analysis.faces, verdicts, strict=True))
+        timings = {**analysis.timings_ms, "search": _ms_since(began)}
+        return Recognition(known.name, around.revision, analysis, seen, timings)
+
+    def _threshold(self, known: Collection) -> float | None:
+        """The fixed threshold in force: the collection's; the settings' only where the collection says nothing."""
+        if known.threshold is None and known.target_fpir is None:
+            return self._settings.threshold
+        return known.threshold
+
+    def _target(self, known: Collection) -> float:
+        return known.target_fpir or self._settings.target_fpir
 
     def enrol(self, request: EnrolRequest, deadline: Deadline) -> Enrolment:
         """Remember the faces of one person; the person is made when the name is new to the collection.
@@ -137,38 +168,38 @@ class Service:
         refused: list[Refusal] = []
         for index, photo in enumerate(request.photos):
             try:
-                faces.append(self._face_to_enrol(index, photo, request.largest_face, deadline))
+                faces.append(self._face_to_enrol(index, photo, request, deadline))
             except Unusable as error:
                 refused.append(Refusal(index, error.code, str(error)))
-        if not faces:
-            raise EnrolmentRefused(refused)
+        admission = self._admission(faces, collection, request, deadline)
+        refused += admission.refused
+        if not admission.admitted:
+            raise EnrolmentRefused(sorted(refused, key=lambda refusal: refusal.index))
         deadline.check()
         return self._gallery.enrol(
             collection.name,
-            faces,
+            admission.admitted,
             name=request.name,
             person_id=request.person_id,
             external_id=request.external_id,
             metadata=request.metadata,
             refused=refused,
+            warnings=admission.warnings,
             idempotency=idempotency,
             deadline=deadline,
         )
 
-    def _face_to_enrol(self, index: int, photo: bytes, largest: bool, deadline: Deadline) -> NewFace:
+    def _face_to_enrol(self, index: int, photo: bytes, request: EnrolRequest, deadline: Deadline) -> NewFace:
         analysis = self._engine.analyse(photo, deadline)
         if not analysis.faces:
             raise NoFace(f"Photo {index} shows no face that can be found; use a sharper photo from the front.")
-        if len(analysis.faces) > 1 and not largest:
+        if len(analysis.faces) > 1 and not request.largest_face:
             raise MultipleFaces(
                 f"Photo {index} shows {len(analysis.faces)} faces; crop it to one, or send face=largest."
             )
         face = analysis.faces[0]
-        smallest = self._settings.enrol_min_face_pixels
-        if face.box.width < smallest:
-            raise FaceTooSmall(
-                f"The face in photo {index} is {face.box.width} pixels wide; at least {smallest} are needed."
-            )
+        if not request.force:
+            check_quality(index, face, self._settings)
         return NewFace(
             index=index,
             box=face.box,
@@ -177,3 +208,19 @@ class Service:
             model_id=self._engine.model_id,
             photo_sha256=hashlib.sha256(photo).digest(),
         )
+
+    def _admission(
+        self, faces: Sequence[NewFace], collection: Collection, request: EnrolRequest, deadline: Deadline
+    ) -> Admission:
+        embeddings = [face.embedding for face in faces]
+        around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, 1, deadline)
+        name = None if request.name is None else comparable(request.name)
+
+        def is_meant(near: Neighbour) -> bool:
+            return near.person_id == request.person_id if name is None else comparable(near.name) == name
+
+        return admit(faces, around, is_meant, self._target(collection), request.force)
+
+
+def _ms_since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000

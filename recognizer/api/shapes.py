@@ -36,7 +36,7 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any
         "decision": verdict.decision,
         "person": _who(best) if best and verdict.decision == "match" else None,
         "distance": round(best.neighbour.distance, 6) if best else None,
-        "threshold": verdict.threshold,
+        "threshold": round(best.threshold, 6) if best else None,
         "confidence": round(best.confidence, 6) if best else None,
         "margin": round(verdict.margin, 6) if verdict.margin is not None else None,
         "matched_face_id": best.neighbour.face_id if best else None,
@@ -67,6 +67,7 @@ def enrolment(done: Enrolment) -> dict[str, Any]:
             for f in done.enrolled
         ],
         "refused": [{"index": r.index, "code": r.code, "detail": r.detail} for r in done.refused],
+        "warnings": [{"index": r.index, "code": r.code, "detail": r.detail} for r in done.warnings],
     }
 
 

@@ -29,8 +29,9 @@ class Options(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_values(cls, value: object) -> object:
-        if isinstance(value, bool):  # true would pass for the number 1
+    def _no_stray_truth_values(cls, value: object, field: ValidationInfo) -> object:
+        wanted = cls.model_fields[field.field_name or ""].annotation is bool
+        if isinstance(value, bool) and not wanted:  # true would pass for the number 1
             raise ValueError("should not be true or false")
         return value
 
@@ -41,6 +42,7 @@ class RecognizeOptions(Options):
     top_k: int = Field(1, ge=1, le=100)
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
     min_revision: int = Field(0, ge=0, lt=2**63)
+    unique: bool = False
     include: frozenset[Literal["landmarks", "embedding", "timings"]] = frozenset()
 
     @field_validator("include", mode="before")
@@ -56,6 +58,7 @@ class EnrolOptions(Options):
     external_id: str | None = None
     metadata: dict[str, Any] | None = None
     face: Literal["single", "largest"] = "single"
+    force: bool = False
 
     @field_validator("name", "external_id")
     @classmethod
@@ -124,6 +127,7 @@ def recognize() -> ResponseReturnValue:
         top_k=options.top_k,
         min_face_pixels=options.min_face_pixels,
         min_revision=options.min_revision,
+        unique=options.unique,
     )
     observation.note_recognition(recognition, runtime().metrics)
     return {"request_id": g.request_id, **shapes.recognition(recognition, options.top_k, options.include)}
@@ -142,6 +146,7 @@ def enroll() -> ResponseReturnValue:
         external_id=options.external_id,
         metadata=options.metadata,
         largest_face=options.face == "largest",
+        force=options.force,
         idempotency_key=_idempotency_key(),
     )
     try:

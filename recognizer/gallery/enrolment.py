@@ -22,7 +22,7 @@ from recognizer.errors import (
     PersonNotFound,
     Refusal,
 )
-from recognizer.faces import Box, NewFace, Quality
+from recognizer.faces import Box, NewFace, Quality, Remark
 from recognizer.gallery import templates
 from recognizer.gallery.names import comparable, tidy
 
@@ -47,6 +47,7 @@ class Enrolment:
     revision: int
     enrolled: tuple[EnrolledFace, ...]
     refused: tuple[Refusal, ...]
+    warnings: tuple[Remark, ...] = ()
 
     def as_json(self) -> str:
         """The enrolment as a JSON text, for `from_json`."""
@@ -65,7 +66,8 @@ class Enrolment:
             for face in stored["enrolled"]
         )
         refused = (Refusal(**refusal) for refusal in stored["refused"])
-        return cls(**{**stored, "enrolled": tuple(enrolled), "refused": tuple(refused)})
+        warnings = (Remark(**remark) for remark in stored.get("warnings", ()))
+        return cls(**{**stored, "enrolled": tuple(enrolled), "refused": tuple(refused), "warnings": tuple(warnings)})
 
 
 class Idempotency(NamedTuple):
@@ -104,6 +106,7 @@ def enrol(
     who: Who,
     faces: Sequence[NewFace],
     refused: Sequence[Refusal],
+    warnings: Sequence[Remark],
     idempotency: Idempotency | None,
 ) -> Enrolment:
     """Store the faces; `Gallery.enrol` says what it promises and raises."""
@@ -121,8 +124,15 @@ def enrol(
     templates.refresh(cursor, collection_id, person_id, {face.model_id for face in new})
     cursor.execute("SELECT count(*) FROM faces WHERE person_id = %s", (person_id,))
     (count,) = cursor.fetchall()[0]
+    stored = {face.index for face in enrolled}
     done = Enrolment(
-        person_id, name, count, grow_revision(cursor, collection_id), enrolled=enrolled, refused=tuple(refused)
+        person_id,
+        name,
+        count,
+        grow_revision(cursor, collection_id),
+        enrolled=enrolled,
+        refused=tuple(refused),
+        warnings=tuple(remark for remark in warnings if remark.index in stored),
     )
     if idempotency:
         _remember(cursor, collection_id, idempotency, done)

@@ -40,12 +40,13 @@ class EnrolledPerson:
 class EnrolledPeople:
     """The people of a collection, as far as they were read, and how many there are in all.
 
-    `target_fpir` is the collection's own (None: the service's), `shift` what `evidence.score_at` wants to know of the
+    `threshold` and `target_fpir` are the collection's own (None: it has none), `shift` what `evidence.score_at` wants to know of the
     space, `faces_elsewhere` how many faces lie in other spaces and cannot be compared with these.
     """
 
     collection: str
     revision: int
+    threshold: float | None
     target_fpir: float | None
     shift: float
     people_enrolled: int
@@ -55,8 +56,8 @@ class EnrolledPeople:
 
 
 COLLECTION = """
-    SELECT collection.id, collection.name, collection.revision, collection.target_fpir, space.id,
-           coalesce(space.shift, 0), coalesce(space.people, 0), coalesce(space.faces, 0),
+    SELECT collection.name, collection.revision, collection.threshold, collection.target_fpir,
+           space.id, coalesce(space.shift, 0), coalesce(space.people, 0), coalesce(space.faces, 0),
            (SELECT coalesce(sum(faces), 0) FROM spaces
             WHERE collection_id = collection.id AND name <> %(space)s)::bigint
     FROM collections AS collection
@@ -110,11 +111,11 @@ def embeddings(
         row = cursor.fetchone()
         if row is None:
             raise CollectionNotFound(f"There is no collection `{collection}`.")
-        _, name, revision, target, space_id, shift, people_enrolled, faces_enrolled, elsewhere = row
+        name, revision, threshold, target, space_id, shift, people_count, faces_count, elsewhere = row
         cursor.execute(FACES, {"space_id": space_id, **limits._asdict()})
         rows = cursor.fetchall()
     people = tuple(_person(list(faces)) for _, faces in groupby(rows, itemgetter(0)))
-    return EnrolledPeople(name, revision, target, shift, people_enrolled, faces_enrolled, elsewhere, people)
+    return EnrolledPeople(name, revision, threshold, target, shift, people_count, faces_count, elsewhere, people)
 
 
 def _person(rows: list[tuple[str, str, str, NDArray[np.float32]]]) -> EnrolledPerson:

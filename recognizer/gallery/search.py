@@ -7,15 +7,17 @@ are then ranked exactly. docs/adr/0005-search.md has the measurements.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composable
 
+from recognizer import evidence
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
-from recognizer.faces import Embedding, Neighbour, space_of
+from recognizer.faces import Embedding, Neighbour, Neighbourhood, space_of
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
 
@@ -35,10 +37,12 @@ class Limits(NamedTuple):
         """The way that is quickest for a space of that size."""
         if size is None or size.faces <= self.compared_faces:
             return ALL_FACES
+        return INDEX if self.by_index(size) else ALL_TEMPLATES
+
+    def by_index(self, size: Size) -> bool:
+        """Whether the index finds the nearest templates quicker than comparing all of them does."""
         small_part = size.people**2 <= self.people_squared_per_indexed * size.indexed
-        if size.people <= self.compared_templates or small_part:
-            return ALL_TEMPLATES
-        return INDEX
+        return size.people > self.compared_templates and not small_part
 
 
 class Size(NamedTuple):
@@ -56,8 +60,8 @@ SIZE = """
 """
 
 MIN_CANDIDATES = 64
-"""How many people have their faces ranked at least: those with the nearest templates. A person's nearest face
-may be somewhat nearer than the template says; and the nearest 50 take no longer than the nearest one."""
+"""How many people are found at least: those with the nearest templates. A person's nearest face may be somewhat nearer
+than the template says; and they are the probe's cohort (`evidence.MAX_COHORT` and a candidate)."""
 
 CANDIDATES_PER_NEIGHBOUR = 1.25
 
@@ -87,26 +91,33 @@ class Way(NamedTuple):
 # The probe IS NOT NULL keeps an empty list of probes from scanning anything. The model of a candidate's face is
 # compared in a way that no index has: without statistics the planner would read all faces of the model each time.
 NEAREST = SQL("""
-    SELECT collection.revision, probe.position, person.id, person.name, nearest.face_id, nearest.distance
+    SELECT collection.revision, coalesce(space.people, 0), coalesce(space.shift, 0), probe.position,
+           person.id, person.name, near.face_id, near.distance, near.likeness, near.radius, near.cohort, near.rejected
     FROM collections AS collection
     LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
-    LEFT JOIN LATERAL unnest(%(probes)s::vector[]) WITH ORDINALITY AS probe (embedding, position) ON true
+    LEFT JOIN LATERAL unnest(%(probes)s::vector[], %(directions)s::vector[])
+        WITH ORDINALITY AS probe (embedding, direction, position) ON true
     LEFT JOIN LATERAL (
-        SELECT candidate.person_id, face.id AS face_id, face.distance
+        SELECT candidate.person_id, face.id AS face_id, face.distance, face.radius,
+               -(template.embedding <#> probe.direction::halfvec(128)) AS likeness, cohort.likeness AS cohort, (
+            SELECT min(embedding <-> probe.embedding)
+            FROM rejections
+            WHERE person_id = candidate.person_id AND ARRAY[model_id] <@ space.model_ids
+        ) AS rejected
         FROM ({candidates}) AS candidate
+        JOIN templates AS template ON template.person_id = candidate.person_id AND template.space_id = space.id
+        LEFT JOIN cohorts AS cohort ON cohort.person_id = candidate.person_id AND cohort.space_id = space.id
         CROSS JOIN LATERAL (
-            SELECT id, embedding <-> probe.embedding AS distance
+            SELECT id, embedding <-> probe.embedding AS distance, embedding <-> %(centre)s AS radius
             FROM faces
             WHERE person_id = candidate.person_id AND ARRAY[model_id] <@ space.model_ids
             ORDER BY distance, id
             LIMIT 1
         ) AS face
-        ORDER BY face.distance, candidate.person_id
-        LIMIT %(k)s
-    ) AS nearest ON true
-    LEFT JOIN people AS person ON person.id = nearest.person_id
+    ) AS near ON true
+    LEFT JOIN people AS person ON person.id = near.person_id
     WHERE collection.name_key = %(collection)s
-    ORDER BY probe.position, nearest.distance, nearest.person_id
+    ORDER BY probe.position, near.distance, near.person_id
 """)
 
 ALL_FACES = Way(
@@ -119,7 +130,7 @@ ALL_FACES = Way(
                 ORDER BY person_id, distance
             ) AS nearest_face_of_each
             ORDER BY distance, person_id
-            LIMIT %(k)s
+            LIMIT %(candidates)s
     """)
 )
 
@@ -128,8 +139,8 @@ ALL_TEMPLATES = Way(
     SQL("""
             SELECT person_id
             FROM templates
-            WHERE space_id = space.id AND probe.embedding IS NOT NULL
-            ORDER BY l2_distance(embedding, probe.embedding::halfvec(128)), person_id
+            WHERE space_id = space.id AND probe.direction IS NOT NULL
+            ORDER BY l2_distance(embedding, probe.direction::halfvec(128)), person_id
             LIMIT %(candidates)s
     """)
 )
@@ -138,8 +149,8 @@ INDEX = Way(
     SQL("""
             SELECT person_id
             FROM templates
-            WHERE space_id = space.id AND probe.embedding IS NOT NULL
-            ORDER BY embedding <-> probe.embedding::halfvec(128)
+            WHERE space_id = space.id AND probe.direction IS NOT NULL
+            ORDER BY embedding <-> probe.direction::halfvec(128)
             LIMIT %(candidates)s
     """),
     # The iterative scan goes on until there are enough people of this space. Without sorting, only the HNSW index
@@ -155,34 +166,36 @@ INDEX = Way(
 def nearest(
     pool: Pool,
     collection: str,
-    embeddings: Iterable[Embedding],
+    embeddings: Sequence[Embedding],
     model_id: str,
     k: int,
     deadline: Deadline,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
-) -> tuple[int, list[list[Neighbour]]]:
-    """Find the `k` nearest people of each probe, by the L2 distance to the nearest of the person's faces.
+) -> Neighbourhood:
+    """Find the people near each probe, by the L2 distance to the nearest of the person's faces.
 
     Args:
         embeddings: the probes, (n, 128) float32; n may be 0.
         model_id: only faces of this model's space are compared.
+        k: how many people are wanted at least; a cohort's worth is found anyway.
         limits: up to which size what is done.
 
     Returns:
-        The collection's revision that was searched, and for each probe its neighbours, nearest first
-        (the person's id decides between equals). Distances and order are exact; beyond
-        `limits.compared_faces` faces somebody who belongs among them may be missing: hardly ever the person
-        shown, but a stranger's nearest people more often, the more faces each person has.
+        The collection as it was searched, and for each probe its neighbours, nearest first (the person's id
+        decides between equals). Distances and order are exact; beyond `limits.compared_faces` faces somebody
+        who belongs among them may be missing: hardly ever the person shown, but a stranger's nearest people
+        more often, the more faces each person has.
 
     Raises:
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
     """
-    probes = list(embeddings)
+    probes = [np.asarray(embedding, np.float32) for embedding in embeddings]
     arguments = {
         "collection": comparable(collection),
         "space": space_of(model_id),
         "probes": probes,
-        "k": k,
+        "directions": list(evidence.unit(np.array(probes))) if probes else [],
+        "centre": evidence.learned().centre,
         "candidates": max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR)),
     }
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
@@ -190,19 +203,20 @@ def nearest(
         size = Size(*row) if (row := cursor.fetchone()) else None
         arguments["breadth"] = breadth(size)
         way = limits.way(size)
-        revision, found = _search(cursor, way, arguments)
-        if way is INDEX and size and any(len(neighbours) < min(k, size.people) for neighbours in found):
-            revision, found = _search(cursor, ALL_TEMPLATES, arguments)
-    return revision, found
+        found = _search(cursor, way, arguments)
+        if way is INDEX and any(len(near) < min(k, found.people) for near in found.of_probes):
+            found = _search(cursor, ALL_TEMPLATES, arguments)
+    return found
 
 
-def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> tuple[int, list[list[Neighbour]]]:
+def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhood:
     cursor.execute(way.statement, arguments)
     rows = cursor.fetchall()
     if not rows:
         raise CollectionNotFound(f"There is no collection `{arguments['collection']}`.")
-    found: list[list[Neighbour]] = [[] for _ in arguments["probes"]]
-    for _, position, person_id, name, face_id, distance in rows:
+    of_probes: list[list[Neighbour]] = [[] for _ in arguments["probes"]]
+    for _, _, _, position, person_id, *of_person in rows:
         if person_id is not None:
-            found[position - 1].append(Neighbour(person_id, name, face_id, distance))
-    return rows[0][0], found
+            of_probes[position - 1].append(Neighbour(person_id, *of_person))
+    revision, people, shift = rows[0][:3]
+    return Neighbourhood(revision, people, shift, tuple(tuple(near) for near in of_probes))

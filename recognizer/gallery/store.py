@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, InvalidRequest, PersonNotFound, Refusal
-from recognizer.faces import Box, Embedding, Neighbour, NewFace, Person, Quality, StoredFace
-from recognizer.gallery import enrolment, search, templates
+from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Remark, StoredFace
+from recognizer.gallery import cohorts, enrolment, search, templates
 from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, grow_revision, valid_id
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
@@ -41,10 +41,11 @@ COUNT_LEFT = """
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection: its own threshold, if it has one, and how often its people have changed."""
+    """A collection: its own threshold or target, if it has one, and how often its people have changed."""
 
     name: str
     threshold: float | None
+    target_fpir: float | None
     revision: int
 
 
@@ -78,10 +79,14 @@ class Gallery:
             return _collection(cursor, name)
 
     def nearest(
-        self, collection: str, embeddings: Iterable[Embedding], model_id: str, k: int, deadline: Deadline
-    ) -> tuple[int, list[list[Neighbour]]]:
-        """The collection's revision and, for each probe, the nearest people; see `search.nearest`."""
+        self, collection: str, embeddings: Sequence[Embedding], model_id: str, k: int, deadline: Deadline
+    ) -> Neighbourhood:
+        """The people near each probe, at least `k` where there are so many; see `search.nearest`."""
         return search.nearest(self._pool, collection, embeddings, model_id, k, deadline)
+
+    def stale_cohorts(self, deadline: Deadline) -> int:
+        """How many people's cohort figures wait to be brought up to date; see `cohorts`."""
+        return cohorts.stale(self._pool, deadline)
 
     def enrol(
         self,
@@ -93,13 +98,15 @@ class Gallery:
         external_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         refused: Sequence[Refusal] = (),
+        warnings: Sequence[Remark] = (),
         idempotency: Idempotency | None = None,
         deadline: Deadline,
     ) -> Enrolment:
         """Add faces to a person, given by `person_id` or by `name`; a new name makes a new person.
 
         Photos that the person has already are refused as duplicates; they join `refused`, the photos
-        that the caller has refused before. When no face is left to store, nothing is changed at all.
+        that the caller has refused before; `warnings` are told of the photos that are stored. When no face is
+        left to store, nothing is changed at all.
         `external_id` is set where there is none; `metadata`, when given, replaces what there is.
         With `idempotency`, the same request gets its first answer again for 24 hours.
 
@@ -114,7 +121,7 @@ class Gallery:
             raise InvalidRequest("Say who this is: give either `name` or `person_id`.")
         who = Who(name, person_id, external_id, metadata)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return enrolment.enrol(cursor, collection, who, faces, refused, idempotency)
+            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency)
 
     def earlier_answer(self, collection: str, idempotency: Idempotency, deadline: Deadline) -> Enrolment | None:
         """What this request was answered before, so that its photos need not be looked at again.
@@ -219,7 +226,9 @@ class Gallery:
 
 
 def _collection(cursor: Cursor, name: str) -> Collection:
-    cursor.execute("SELECT name, threshold, revision FROM collections WHERE name_key = %s", (comparable(name),))
+    cursor.execute(
+        "SELECT name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
+    )
     row = cursor.fetchone()
     if row is None:
         raise CollectionNotFound(f"There is no collection `{name}`.")

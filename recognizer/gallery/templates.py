@@ -1,8 +1,9 @@
-"""Templates: the mean of a person's faces in one space, which is what the search's index holds.
+"""Templates: what a person's faces have in common in one space, which is what the search's index holds.
 
-A template changes in the transaction that changes the faces, so what was enrolled is found at once. To the mean comes
-a little noise (0.01 of distance): HNSW loses people behind a crowd of templates that are exactly the same, such as of
-one photo that was enrolled and erased a hundred times. docs/adr/0005-search.md has the numbers.
+A template changes in the transaction that changes the faces, so what was enrolled is found at once. To it comes a
+little noise (0.02 of distance, a fiftieth of that between two photos of a person): HNSW loses people behind a crowd of
+templates that are exactly the same, such as of one photo that was enrolled and erased a hundred times. docs/adr/0005
+has the numbers. Beside each template stands its likeness to its cohort, which `cohorts` keeps up to date.
 """
 
 from __future__ import annotations
@@ -10,9 +11,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
+from recognizer import evidence
 from recognizer.faces import space_of
+
+MAX_FACES = 500
+"""A template is made of no more of a person's faces, the latest ones."""
+
+NOISE = 0.003
+"""Half the width of what is added to each of the 128 numbers."""
 
 # A new space takes in the models of faces that were stored before it, by a replica of the version before.
 SPACE = """
@@ -28,33 +37,42 @@ SPACE = """
     RETURNING id
 """
 
-# Every part sees the state before the statement: `before` is the template as it was, if it was. The model is compared
-# in a way that no index has: without statistics the planner would read all faces of the model.
+# The model is compared in a way that no index has: without statistics the planner would read all faces of the model.
+FACES = """
+    SELECT face.embedding
+    FROM spaces AS space
+    JOIN faces AS face ON face.person_id = %(person_id)s AND ARRAY[face.model_id] <@ space.model_ids
+    WHERE space.id = %(space_id)s
+    ORDER BY face.created_at DESC, face.id
+"""
+
+# Every part sees the state before the statement: `before` is the template as it was, if it was.
 TEMPLATE = """
     WITH before AS (
         SELECT faces FROM templates WHERE person_id = %(person_id)s AND space_id = %(space_id)s
     ), template AS (
         INSERT INTO templates (person_id, space_id, collection_id, embedding, faces)
-        SELECT face.person_id, space.id, space.collection_id,
-               (avg(face.embedding)
-                + (SELECT array_agg((random() - 0.5) * 0.0035) FROM generate_series(1, 128))::vector)::halfvec(128),
-               count(*)
-        FROM spaces AS space
-        JOIN faces AS face ON face.person_id = %(person_id)s AND ARRAY[face.model_id] <@ space.model_ids
-        WHERE space.id = %(space_id)s
-        GROUP BY 1, 2, 3
+        VALUES (%(person_id)s, %(space_id)s, %(collection_id)s, %(template)s::vector::halfvec(128), %(faces)s)
         ON CONFLICT (person_id, space_id) DO UPDATE SET embedding = excluded.embedding, faces = excluded.faces
-        RETURNING faces
     )
     UPDATE spaces
-    SET people = people + (SELECT count(*) FROM template) - (SELECT count(*) FROM before),
-        faces = spaces.faces + (SELECT sum(faces) FROM template) - (SELECT coalesce(sum(faces), 0) FROM before)
+    SET people = people + 1 - (SELECT count(*) FROM before),
+        faces = spaces.faces + %(faces)s - (SELECT coalesce(sum(faces), 0) FROM before),
+        changes = changes + 1
     WHERE id = %(space_id)s
+    RETURNING changes
+"""
+
+COHORT = """
+    INSERT INTO cohorts (person_id, space_id, likeness, made, seen) VALUES (%s, %s, %s, %s, -1)
+    ON CONFLICT (person_id, space_id) DO UPDATE
+        SET likeness = excluded.likeness, rival = NULL, made = excluded.made, seen = excluded.seen
 """
 
 ERASE = """
     WITH gone AS (DELETE FROM templates WHERE person_id = %s RETURNING space_id, faces)
-    UPDATE spaces SET people = people - 1, faces = spaces.faces - gone.faces FROM gone WHERE id = gone.space_id
+    UPDATE spaces SET people = people - 1, faces = spaces.faces - gone.faces, changes = changes + 1
+    FROM gone WHERE id = gone.space_id
 """
 """Deletes a person's templates, one in each space, and so touches as many rows as it deletes."""
 
@@ -70,4 +88,16 @@ def refresh(cursor: Cursor, collection_id: int, person_id: str, model_ids: Itera
     for space, ids in spaces.items():
         cursor.execute(SPACE, {"collection_id": collection_id, "space": space, "model_ids": ids})
         (space_id,) = cursor.fetchall()[0]
-        cursor.execute(TEMPLATE, {"person_id": person_id, "space_id": space_id})
+        _make(cursor, {"collection_id": collection_id, "person_id": person_id, "space_id": space_id})
+
+
+def _make(cursor: Cursor, whose: dict[str, object]) -> None:
+    cursor.execute(FACES, whose)
+    faces = [face.to_numpy() for (face,) in cursor.fetchall()]
+    made = evidence.template(np.array(faces[:MAX_FACES]))
+    noise = np.random.default_rng().uniform(-NOISE, NOISE, made.shape).astype(np.float32)
+    cursor.execute(TEMPLATE, {**whose, "template": made + noise, "faces": len(faces)})
+    (changes,) = cursor.fetchall()[0]
+    # until `cohorts` comes by: as if nobody else were enrolled
+    likeness = evidence.cohort_likeness(made, [], 0)
+    cursor.execute(COHORT, (whose["person_id"], whose["space_id"], likeness, changes))

@@ -21,13 +21,15 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.postgres.server import BundledPostgres
 
-TABLES = "schema_migrations, idempotency_keys, api_keys, templates, spaces, faces, people, collections"
+TABLES = (
+    "schema_migrations, idempotency_keys, api_keys, rejections, cohorts, templates, spaces, faces, people, collections"
+)
 EMPTY = """
     DELETE FROM api_keys;
     DELETE FROM people;
     DELETE FROM spaces;
     DELETE FROM collections WHERE name_key <> 'default';
-    UPDATE collections SET revision = 0;
+    UPDATE collections SET revision = 0, target_fpir = NULL;
 """
 
 OpenPool = Callable[..., Pool]

@@ -48,6 +48,7 @@ def enrolled(people: list[EnrolledPerson], **given: object) -> EnrolledPeople:
     plain = {
         "collection": "default",
         "revision": 7,
+        "threshold": None,
         "target_fpir": None,
         "shift": 0.0,
         "people_enrolled": len(people),

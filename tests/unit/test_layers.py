@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
     {"vision", "gallery"},
-    {"decisions", "calibration", "service", "vitals", "runtime"},
+    {"decisions", "admission", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
     {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
 ]

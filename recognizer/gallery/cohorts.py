@@ -1,0 +1,208 @@
+"""Keeps what is known of each person's cohort up to date, in the background.
+
+How much a person's template is like the people around it changes a little with everybody who comes and goes. So each
+figure is reckoned anew when the people of its space have changed more often than a tenth of their number since: with
+fewer than ten people at once, and among many the figure is never older than a growth by a tenth, which moves it by
+less than 0.005. Until a new person's figure has been reckoned with the others, it is that of an empty gallery.
+
+Workers, of replicas too, take turns: whoever holds the lock does the work.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+from psycopg2.sql import SQL
+
+from recognizer import evidence
+from recognizer.deadline import Deadline
+from recognizer.errors import RecognizerError
+from recognizer.gallery.pool import Pool
+from recognizer.gallery.search import Limits, Size, breadth
+
+LOGGER = logging.getLogger(__name__)
+
+LOCK_ID = 0x636F686F727473
+BATCH = 50
+BATCH_SECONDS = 10.0
+TICK_SECONDS = 1.0
+REST = 1.0
+"""For each second of work so many of rest: the work may take half of one core of the database."""
+
+MAX_SHIFT = 0.15
+SHIFT_PEOPLE = 30
+"""How many people it takes until their likeness to each other counts half in the rule."""
+SHIFT_RATE = 0.25
+"""The rate at which strangers' scores are compared with those that the gallery's own people reach among each other.
+A quarter, because relatives and people who were enrolled twice are no strangers to each other."""
+
+STALE = """
+    SELECT space.id, space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint, space.changes
+    FROM spaces AS space
+    WHERE EXISTS (
+        SELECT FROM cohorts WHERE space_id = space.id AND seen < greatest(0, space.changes - space.people / 10)
+    )
+    ORDER BY space.id
+    LIMIT 1
+"""
+
+COUNT_STALE = """
+    SELECT count(*) FROM cohorts JOIN spaces AS space ON space.id = space_id
+    WHERE seen < greatest(0, space.changes - space.people / 10)
+"""
+
+NEAREST = SQL("""
+    SELECT stale.person_id, stale.made, template.embedding::vector, near.likeness, cohort.likeness
+    FROM (
+        SELECT person_id, made FROM cohorts
+        WHERE space_id = %(space_id)s AND seen < greatest(0, %(changes)s - %(people)s / 10)
+        ORDER BY seen LIMIT %(batch)s
+    ) AS stale
+    JOIN templates AS template ON template.person_id = stale.person_id AND template.space_id = %(space_id)s
+    LEFT JOIN LATERAL (
+        SELECT person_id, -(found.embedding <#> template.embedding) AS likeness
+        FROM (
+            SELECT person_id, embedding FROM templates WHERE space_id = %(space_id)s
+            ORDER BY {order} LIMIT %(near)s
+        ) AS found
+        WHERE person_id <> stale.person_id
+    ) AS near ON true
+    LEFT JOIN cohorts AS cohort ON cohort.person_id = near.person_id AND cohort.space_id = %(space_id)s
+    ORDER BY stale.person_id, near.likeness DESC
+""")
+BY_FUNCTION, BY_INDEX = SQL("l2_distance(embedding, template.embedding)"), SQL("embedding <-> template.embedding")
+INDEX_ONLY = """
+    SET LOCAL hnsw.ef_search = %(breadth)s;
+    SET LOCAL hnsw.iterative_scan = relaxed_order;
+    SET LOCAL enable_sort = off;
+"""
+
+UPDATE = """
+    UPDATE cohorts SET likeness = new.likeness, rival = new.rival, seen = new.seen
+    FROM (VALUES %s) AS new (person_id, space_id, made, likeness, rival, seen)
+    WHERE cohorts.person_id = new.person_id AND cohorts.space_id = new.space_id AND cohorts.made = new.made
+"""
+
+RIVALS = """
+    SELECT count(rival), percentile_cont(%s) WITHIN GROUP (ORDER BY rival) FROM cohorts WHERE space_id = %s
+"""
+
+
+class Person(NamedTuple):
+    """A person whose figures are reckoned: the template, (128,), and those who are most like it."""
+
+    id: str
+    made: int
+    template: evidence.Vector
+    likenesses: list[float]
+    cohorts: list[float | None]
+
+
+def stale(pool: Pool, deadline: Deadline) -> int:
+    """How many people's figures are older than is promised."""
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        cursor.execute(COUNT_STALE)
+        return int(cursor.fetchall()[0][0])
+
+
+def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) -> int:  # noqa: B008 (immutable)
+    """Reckon the figures of some people whose are too old, and return how many there were: 0 when all are current.
+
+    It is also 0 while another process is at work.
+    """
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        cursor.execute(STALE)
+        if (row := cursor.fetchone()) is None:
+            return 0
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))
+        if cursor.fetchone() == (False,):
+            return 0
+        space_id, people, faces, indexed, changes = row
+        found = _people(cursor, space_id, Size(people, faces, indexed), changes, limits)
+        rows = [(person.id, space_id, person.made, *_figures(person, people), changes) for person in found]
+        if rows:
+            template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
+            execute_values(cursor, UPDATE, rows, template, page_size=len(rows))
+    if (
+        len(rows) < BATCH
+    ):  # these were the last ones; in a transaction of its own, for enrolling locks the other way round
+        with pool.connection(deadline) as connection, connection.cursor() as cursor:
+            _shift(cursor, space_id, people)
+    return len(rows)
+
+
+def _people(cursor: Cursor, space_id: int, size: Size, changes: int, limits: Limits) -> list[Person]:
+    by_index = limits.by_index(size)
+    arguments: dict[str, Any] = {
+        "space_id": space_id,
+        "people": size.people,
+        "changes": changes,
+        "batch": BATCH,
+        "near": round(evidence.MAX_COHORT) + 2,
+        "breadth": breadth(size),
+    }
+    if by_index:
+        cursor.execute(INDEX_ONLY, arguments)
+    cursor.execute(NEAREST.format(order=BY_INDEX if by_index else BY_FUNCTION), arguments)
+    people: dict[str, Person] = {}
+    for person_id, made, template, likeness, cohort in cursor.fetchall():
+        person = people.setdefault(person_id, Person(person_id, made, template.to_numpy(), [], []))
+        if likeness is not None:
+            person.likenesses.append(likeness)
+            person.cohorts.append(cohort)
+    return list(people.values())
+
+
+def _figures(person: Person, people: int) -> tuple[float, float | None]:
+    """The template's likeness to its cohort, and what the best other person scores as a candidate for it."""
+    likeness = evidence.cohort_likeness(person.template, person.likenesses, max(0, people - 1))
+    if not person.likenesses:
+        return likeness, None
+    alike = np.array(person.likenesses)
+    of_probe = evidence.cohort_likenesses(person.template, alike, max(1, people - 1))
+    of_people = np.array([likeness if cohort is None else cohort for cohort in person.cohorts])
+    return likeness, float(evidence.scores(alike, of_probe, of_people).max())
+
+
+def _shift(cursor: Cursor, space_id: int, people: int) -> None:
+    """By how much the space's people are more alike than those that the rule's constants come from."""
+    cursor.execute(RIVALS, (1 - SHIFT_RATE, space_id))
+    known, rival = cursor.fetchall()[0]
+    if not known:
+        return
+    difference = float(np.clip(rival - evidence.score_at(SHIFT_RATE, max(1, people - 1)), -MAX_SHIFT, MAX_SHIFT))
+    shift = difference * known / (known + SHIFT_PEOPLE)
+    cursor.execute("UPDATE spaces SET shift = %s WHERE id = %s", (shift, space_id))
+
+
+class CohortKeeper:
+    """Does that from a thread of its own while entered."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="cohorts", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(BATCH_SECONDS)
+
+    def _run(self) -> None:
+        pause = TICK_SECONDS
+        while not self._stop.wait(pause):
+            deadline = Deadline(BATCH_SECONDS)
+            try:
+                busy = bring_up_to_date(self._pool, deadline)
+            except RecognizerError as error:  # the database is away, say; requests tell of it louder
+                LOGGER.debug("The people's cohorts were not brought up to date: %s", error)
+                busy = 0
+            pause = (BATCH_SECONDS - deadline.remaining_seconds()) * REST if busy else TICK_SECONDS
