@@ -83,7 +83,7 @@ def cohorts(templates: Vector, deadline: Deadline) -> Cohorts:
     """Reckon the cohorts of p people, (p, 128)."""
     count = len(templates)
     among_all, usual = np.zeros(count), np.zeros(count)
-    owners, places, changes = [], [], []
+    owners, places, changes = [], [], []  # of the pairs
     step = rows_per_chunk(count)
     for start in range(0, count, step):
         deadline.check()
@@ -95,6 +95,6 @@ def cohorts(templates: Vector, deadline: Deadline) -> Cohorts:
             owners.append(np.full(len(near), person))
             places.append(near)
             changes.append(values - usual[person])
-    person, without = np.concatenate(owners), np.concatenate(places)
-    order = np.argsort(without, kind="stable")
-    return Cohorts(among_all, usual, person[order], without[order], np.concatenate(changes)[order])
+    order = np.argsort(np.concatenate(places), kind="stable")
+    pairs = (np.concatenate(each)[order] for each in (owners, places, changes))
+    return Cohorts(among_all, usual, *pairs)

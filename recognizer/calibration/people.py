@@ -35,7 +35,7 @@ def sift(people: Sequence[EnrolledPerson]) -> Sifted:
     usable, not_finite, repeated = [], 0, 0
     for person in people:
         embeddings = np.asarray(person.embeddings, np.float32).reshape(len(person.face_ids), -1)
-        finite = np.isfinite(embeddings).all(axis=1)
+        finite = np.asarray(np.isfinite(embeddings).all(axis=1), np.bool_)
         first = _first_of_each(embeddings, finite)
         not_finite += int((~finite).sum())
         repeated += int((finite & ~first).sum())

@@ -104,9 +104,7 @@ class _Likenesses:
         self.of_remaining[rows, own] = -np.inf
 
 
-def _genuine(
-    people: Crowd, cohorts: Cohorts, likenesses: _Likenesses, row: int, face: int
-) -> tuple[float, float, int]:
+def _genuine(people: Crowd, cohorts: Cohorts, likenesses: _Likenesses, row: int, face: int) -> tuple[float, float, int]:
     """The score with its own person, that of the best other one, and who that is (NaN and -1: nobody)."""
     own, count = int(people.owner[face]), len(people.people)
     to_templates, of_remaining = likenesses.to_templates[row], likenesses.of_remaining[row]

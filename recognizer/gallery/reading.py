@@ -40,8 +40,8 @@ class EnrolledPerson:
 class EnrolledPeople:
     """The people of a collection, as far as they were read, and how many there are in all.
 
-    `threshold` and `target_fpir` are the collection's own (None: it has none), `shift` what `evidence.score_at` wants to know of the
-    space, `faces_elsewhere` how many faces lie in other spaces and cannot be compared with these.
+    `threshold` and `target_fpir` are the collection's own (None: it has none), `shift` what `evidence.score_at` wants
+    to know of the space, `faces_elsewhere` how many faces lie in other spaces and cannot be compared with these.
     """
 
     collection: str

@@ -1,0 +1,201 @@
+"""The report: what to expect from the enrolled people, which target to take, and what to mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from recognizer import evidence
+from recognizer.calibration import mending
+from recognizer.calibration.cohorts import cohorts
+from recognizer.calibration.figures import AtScore, Figure, Figures, Spread, spread
+from recognizer.calibration.mending import Findings
+from recognizer.calibration.people import Sifted, crowd, sift
+from recognizer.calibration.trials import MAX_PROBES, Progress, Trials, hold
+from recognizer.deadline import Deadline
+from recognizer.gallery.reading import EnrolledPeople
+
+RATES: Final = (0.1, 0.01, 0.001)
+TARGETS: Final = (0.001, 0.003, 0.01, 0.03)
+"""What is recommended is one of these: a name for every tenth stranger is nobody's wish."""
+MAX_COST: Final = 0.02
+"""A recommended target gives up no more of the TPIR than this, against the laxest."""
+MIN_TPIR: Final = 0.5
+"""Where even the laxest target names fewer than this, no target is the remedy."""
+ENOUGH_AT: Final = 0.01
+"""Another target is recommended only where there are photos enough to measure this rate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The target to take, and why."""
+
+    target_fpir: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """How many people and photos are enrolled, and how many of them the figures rest on."""
+
+    people_enrolled: int
+    photos_enrolled: int
+    people: int
+    photos: int
+    people_with_two_photos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a calibration found; `docs/operations.md` explains its members.
+
+    target_fpir, in_force: of the rule in force, and what happens with it; None where nobody is enrolled.
+    genuine: scores of photos with their own person. impostor: with single other people; strangers: with the best one.
+    """
+
+    collection: str
+    revision: int
+    used: Used
+    target_fpir: float
+    in_force: AtScore | None
+    figures: tuple[Figure, ...]
+    recommendation: Recommendation
+    genuine: Spread | None
+    impostor: Spread | None
+    strangers: Spread | None
+    findings: Findings
+    notes: tuple[str, ...]
+    trials: Trials | None = field(repr=False, compare=False)
+
+
+def calibrate(
+    enrolled: EnrolledPeople, usual_target: float, deadline: Deadline, progress: Progress | None = None
+) -> Report:
+    """Estimate what to expect of these people.
+
+    Args:
+        enrolled: as the gallery gives them; they need not be usable.
+        usual_target: the target of collections that have none of their own.
+        progress: is told how many photos of how many are done.
+
+    Raises:
+        DeadlineExceeded
+    """
+    sifted = sift(enrolled.people)
+    target = enrolled.target_fpir or usual_target
+    trials, figures, in_force, findings = None, [], None, Findings()
+    reason = f"keep {percent(target)}: too few photos to recommend another"
+    recommendation = Recommendation(target, reason)
+    if sifted.people:
+        people = crowd(sifted.people)
+        of_people = cohorts(people.templates, deadline)
+        trials = hold(people, of_people, deadline, progress)
+        reckoned = Figures(trials)
+        rule = _Rule(len(sifted.people), enrolled.shift)
+        in_force = reckoned.at(rule.score(target))
+        figures = [reckoned.figure(rate, rule.score(rate)) for rate in RATES]
+        findings = mending.find(people, of_people, trials, enrolled.shift, in_force.score, deadline)
+        recommendation = _recommended(reckoned, rule, target)
+    return Report(
+        collection=enrolled.collection,
+        revision=enrolled.revision,
+        used=_used(enrolled, sifted),
+        target_fpir=target,
+        in_force=in_force,
+        figures=tuple(figures),
+        recommendation=recommendation,
+        genuine=spread(trials.genuine) if trials else None,
+        impostor=spread(trials.pairs) if trials else None,
+        strangers=spread(trials.stranger) if trials else None,
+        findings=findings,
+        notes=tuple(_notes(enrolled, sifted, findings)),
+        trials=trials,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """From which score on the rule gives a name."""
+
+    people: int
+    shift: float
+
+    def score(self, target: float) -> float:
+        return evidence.score_at(target, self.people, self.shift)
+
+
+def _used(enrolled: EnrolledPeople, sifted: Sifted) -> Used:
+    photos = np.array([len(person.face_ids) for person in sifted.people], int)
+    return Used(
+        enrolled.people_enrolled, enrolled.faces_enrolled, len(photos), int(photos.sum()), int((photos > 1).sum())
+    )
+
+
+def _recommended(figures: Figures, rule: _Rule, target: float) -> Recommendation:
+    """The strictest target that costs little of what the laxest gives."""
+    too_few = figures.too_few(ENOUGH_AT)
+    if too_few:
+        reason = f"keep {percent(target)}: too few photos to recommend another{too_few.partition('figure')[2]}"
+        return Recommendation(target, reason)
+    found = {each: _share(figures.at(rule.score(each))) for each in TARGETS}
+    last = TARGETS[-1]
+    if found[last] < MIN_TPIR:
+        few = f"even at {percent(last)} only {percent(found[last])} of the genuine photos are given their name"
+        return Recommendation(target, f"keep {percent(target)}: {few}; mend the photos first")
+    chosen = next(each for each in TARGETS if found[each] >= found[last] - MAX_COST)
+    verb = "keep" if chosen == target else "take"
+    gained = ", ".join(f"{percent(found[each])} at {percent(each)}" for each in reversed(TARGETS))
+    return Recommendation(chosen, f"{verb} {percent(chosen)}: genuine photos given their name are {gained}")
+
+
+def _share(at: AtScore) -> float:
+    return at.tpir.share if at.tpir else 0.0
+
+
+def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings) -> list[str]:
+    """What a reader has to know before believing the figures."""
+    people, photos = len(sifted.people), sum(len(person.face_ids) for person in sifted.people)
+    notes = [*_notes_on_missing(people, [len(person.face_ids) for person in sifted.people])]
+    if people < enrolled.people_enrolled and len(enrolled.people) < enrolled.people_enrolled:
+        notes.append(
+            f"A sample of {people:,} of {enrolled.people_enrolled:,} people is used; "
+            f"the figures hold for a gallery of {people:,}."
+        )
+    read = sum(len(person.face_ids) for person in enrolled.people)
+    if read < enrolled.faces_enrolled or photos > MAX_PROBES:
+        notes.append(f"A sample of {min(photos, MAX_PROBES):,} of {enrolled.faces_enrolled:,} photos was tried.")
+    if sifted.repeated:
+        notes.append(f"{sifted.repeated:,} photos are in the gallery twice for the same person and count once.")
+    if sifted.not_finite:
+        notes.append(f"{sifted.not_finite:,} photos hold numbers that are not finite and do not count.")
+    if enrolled.faces_elsewhere:
+        notes.append(f"{enrolled.faces_elsewhere:,} photos were enrolled with another model and cannot be compared.")
+    if enrolled.threshold is not None:
+        notes.append(
+            f"A fixed distance of {enrolled.threshold:g} decides in this collection; "
+            "the figures say what its target would do instead."
+        )
+    if findings.duplicate_count:
+        notes.append(
+            f"{findings.duplicate_count:,} pairs of people are probably one person each; until they are merged, "
+            "they count as false matches here, so that the truth is better than the figures."
+        )
+    return notes
+
+
+def _notes_on_missing(people: int, photos: list[int]) -> list[str]:
+    if not people:
+        return ["There is nobody to learn from; enrol people, each with two photos or more."]
+    notes = []
+    if people == 1:
+        notes.append("There is one person only; without a second nothing can be said about strangers.")
+    if max(photos) == 1:
+        notes.append("Nobody has a second photo; nothing can be said about who would be recognised.")
+    return notes
+
+
+def percent(share: float) -> str:
+    """A share in words: 0.003 is "0.3 %"."""
+    return f"{share * 100:.3g} %"
