@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 GENUINE, STRANGERS, RULE, TEXT = "#1b7f5c", "#c8553d", "#222222", "#555555"
-BINS: Final = 60
+MAX_BINS: Final = 60
 
 
 def draw(report: Report) -> bytes:
@@ -28,8 +28,10 @@ def draw(report: Report) -> bytes:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     _distributions(axes, report)
-    figure.suptitle("What the enrolled photos score", x=0.015, ha="left", fontsize=14, fontweight="bold")
-    axes.set_title(_subtitle(report), loc="left", fontsize=9.5, color=TEXT)
+    if axes.get_legend_handles_labels()[0]:
+        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
+    axes.set_title("What the enrolled photos score", loc="left", fontsize=14, fontweight="bold", pad=26)
+    axes.text(0, 1.03, _subtitle(report), transform=axes.transAxes, fontsize=9.5, color=TEXT)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -61,7 +63,7 @@ def _distributions(axes: Axes, report: Report) -> None:
         return
     line = report.in_force.score
     low, high = min(both.min(), line) - 0.02, max(both.max(), line) + 0.02
-    bins = np.linspace(low, high, BINS + 1)
+    bins = np.linspace(low, high, min(MAX_BINS, 10 + int(np.sqrt(len(both)) * 2)) + 1)
     _histogram(axes, strangers, bins, STRANGERS, "strangers, with the best person")
     _histogram(axes, genuine, bins, GENUINE, "genuine photos, with their person")
     axes.axvline(line, color=RULE, linewidth=1.4, linestyle=(0, (5, 3)), label=f"a name from {line:.3f} on")
@@ -72,7 +74,6 @@ def _distributions(axes: Axes, report: Report) -> None:
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    axes.legend(frameon=False, loc="upper left", fontsize=9.5)
 
 
 def _histogram(axes: Axes, scores: Scores, bins: Scores, colour: str, name: str) -> None:
