@@ -98,15 +98,20 @@ NEAREST = SQL("""
     LEFT JOIN LATERAL unnest(%(probes)s::vector[], %(directions)s::vector[])
         WITH ORDINALITY AS probe (embedding, direction, position) ON true
     LEFT JOIN LATERAL (
-        SELECT candidate.person_id, face.id AS face_id, face.distance, face.radius,
-               -(template.embedding <#> probe.direction::halfvec(128)) AS likeness, cohort.likeness AS cohort, (
+        SELECT candidate.person_id, face.id AS face_id, face.distance, face.radius, template.likeness, (
+            SELECT likeness FROM cohorts WHERE person_id = candidate.person_id AND space_id = space.id
+        ) AS cohort, (
             SELECT min(embedding <-> probe.embedding)
             FROM rejections
             WHERE person_id = candidate.person_id AND ARRAY[model_id] <@ space.model_ids
         ) AS rejected
         FROM ({candidates}) AS candidate
-        JOIN templates AS template ON template.person_id = candidate.person_id AND template.space_id = space.id
-        LEFT JOIN cohorts AS cohort ON cohort.person_id = candidate.person_id AND cohort.space_id = space.id
+        CROSS JOIN LATERAL (
+            SELECT -(embedding <#> probe.direction::halfvec(128)) AS likeness
+            FROM templates
+            WHERE person_id = candidate.person_id AND space_id = space.id
+            LIMIT 1
+        ) AS template
         CROSS JOIN LATERAL (
             SELECT id, embedding <-> probe.embedding AS distance, embedding <-> %(centre)s AS radius
             FROM faces

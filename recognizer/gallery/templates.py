@@ -23,15 +23,9 @@ MAX_FACES = 500
 NOISE = 0.003
 """Half the width of what is added to each of the 128 numbers."""
 
-# A new space takes in the models of faces that were stored before it, by a replica of the version before.
 SPACE = """
     INSERT INTO spaces AS known (collection_id, name, model_ids)
-    SELECT %(collection_id)s, %(space)s, ARRAY(
-        SELECT unnest(%(model_ids)s) UNION
-        SELECT model_id FROM faces
-        WHERE collection_id = %(collection_id)s AND regexp_replace(model_id, '/[^/]*$', '') = %(space)s
-          AND NOT EXISTS (SELECT FROM spaces WHERE collection_id = %(collection_id)s AND name = %(space)s)
-    )
+    VALUES (%(collection_id)s, %(space)s, %(model_ids)s)
     ON CONFLICT (collection_id, name) DO UPDATE
         SET model_ids = ARRAY(SELECT unnest(known.model_ids) UNION SELECT unnest(excluded.model_ids))
     RETURNING id

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 def test_people_are_listed_by_name_in_pages(client: FlaskClient, photo: Photos) -> None:
     for name in ("Cleo", "ada", "Bob"):
-        enroll(client, name, photo["obama"])
+        enroll(client, name, photo["obama"], force="true")
     first = client.get("/v1/people?limit=2").json
     assert [p["name"] for p in first["people"]] == ["ada", "Bob"]
     rest = client.get("/v1/people", query_string={"limit": 2, "cursor": first["next_cursor"]}).json
@@ -19,7 +19,7 @@ def test_people_are_listed_by_name_in_pages(client: FlaskClient, photo: Photos) 
 
 def test_people_are_searched_by_part_of_the_name(client: FlaskClient, photo: Photos) -> None:
     for name in ("Ada_1", "Bob", "Adam"):
-        enroll(client, name, photo["obama"])
+        enroll(client, name, photo["obama"], force="true")
     found = client.get("/v1/people?query=AD").json["people"]
     assert [p["name"] for p in found] == ["Ada_1", "Adam"]
     assert [p["name"] for p in client.get("/v1/people?query=a_").json["people"]] == ["Ada_1"]

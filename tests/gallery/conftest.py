@@ -21,9 +21,15 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.postgres.server import BundledPostgres
 
-TABLES = (
-    "schema_migrations, idempotency_keys, api_keys, rejections, cohorts, templates, spaces, faces, people, collections"
-)
+DROP_TABLES = """
+    DO $$
+    DECLARE one text;
+    BEGIN
+        FOR one IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+            EXECUTE 'DROP TABLE IF EXISTS ' || quote_ident(one) || ' CASCADE';
+        END LOOP;
+    END $$
+"""
 EMPTY = """
     DELETE FROM api_keys;
     DELETE FROM people;
@@ -43,7 +49,7 @@ def postgres_process(postgres: BundledPostgres) -> psutil.Process:
 
 @pytest.fixture(scope="session")
 def migrated_url(postgres_url: str) -> str:
-    execute(postgres_url, f"DROP TABLE IF EXISTS {TABLES} CASCADE")
+    execute(postgres_url, DROP_TABLES)
     migrate(postgres_url, 30)
     return postgres_url
 
@@ -127,6 +133,15 @@ def execute(url: str, sql: str) -> list[tuple[object, ...]]:
 def sql(database_url: str) -> Callable[[str], list[tuple[object, ...]]]:
     """Runs SQL beside the code under test."""
     return lambda statement: execute(database_url, statement)
+
+
+@pytest.fixture
+def empty_url(database_url: str) -> Iterator[str]:
+    """The database without any table; ours are back when the test is over."""
+    execute(database_url, DROP_TABLES)
+    yield database_url
+    execute(database_url, DROP_TABLES)
+    migrate(database_url, 30)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from recognizer import evidence
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
-from recognizer.faces import NewFace
+from recognizer.faces import Neighbourhood, NewFace
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import nearest
 from recognizer.gallery.store import Gallery
@@ -31,15 +32,21 @@ def test_neighbours_and_distances_are_numpys(gallery: Gallery, new_face: NewFace
         faces = [new_face(index, embedding=vector) for index, vector in enumerate(vectors)]
         people[enrol(gallery, f"person {number}", *faces)] = vectors
     probes = random.normal(0, 0.12, (9, 128)).astype(np.float32)
-    revision, found = gallery.nearest("default", probes, "model-1", 7, deadline)
-    assert revision == 30
-    assert len(found) == len(probes)
-    for probe, neighbours in zip(probes.astype(np.float64), found, strict=True):
+    found = gallery.nearest("default", probes, "model-1", 7, deadline)
+    assert (found.revision, found.people) == (30, 30)
+    assert len(found.of_probes) == len(probes)
+    for probe, neighbours in zip(probes.astype(np.float64), found.of_probes, strict=True):
         truth = {person: np.linalg.norm(vectors - probe, axis=1).min() for person, vectors in people.items()}
-        expected = sorted(truth, key=lambda person: (truth[person], person))[:7]
+        expected = sorted(truth, key=lambda person: (truth[person], person))
         assert [neighbour.person_id for neighbour in neighbours] == expected
         distances = [neighbour.distance for neighbour in neighbours]
         assert distances == pytest.approx([truth[person] for person in expected], abs=1e-5)
+        for near in neighbours:
+            vectors = people[near.person_id]
+            nearest = vectors[np.linalg.norm(vectors - probe, axis=1).argmin()]
+            assert near.face_radius == pytest.approx(evidence.radius(nearest), abs=1e-5)
+            of_template = evidence.unit(probe) @ evidence.template(vectors)
+            assert near.likeness == pytest.approx(of_template, abs=0.01)  # noise, half precision
 
 
 def test_embeddings_come_through_exactly(gallery: Gallery, new_face: NewFaces, pool: Pool) -> None:
@@ -64,27 +71,29 @@ def test_the_nearest_face_speaks_for_a_person(gallery: Gallery, new_face: NewFac
     done = gallery.enrol(
         "default", [new_face(0, embedding=far), new_face(1, embedding=near)], name="Ada", deadline=deadline
     )
-    _, [[neighbour]] = gallery.nearest("default", [np.zeros(128, np.float32)], "model-1", 5, deadline)
+    ((neighbour,),) = gallery.nearest("default", [np.zeros(128, np.float32)], "model-1", 5, deadline).of_probes
     assert (neighbour.name, neighbour.face_id) == ("Ada", done.enrolled[1].face_id)
 
 
 def test_equal_distances_are_ordered_by_person(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     same = np.full(128, 0.1, np.float32)
     ids = [enrol(gallery, f"person {number}", new_face(embedding=same)) for number in range(8)]
-    _, [found] = gallery.nearest("default", [same], "model-1", 3, deadline)
-    assert [neighbour.person_id for neighbour in found] == sorted(ids)[:3]
+    (found,) = gallery.nearest("default", [same], "model-1", 3, deadline).of_probes
+    assert [neighbour.person_id for neighbour in found] == sorted(ids)
     assert found[0].distance == 0
 
 
 def test_an_empty_collection_has_no_neighbours(gallery: Gallery, deadline: Deadline) -> None:
     probes = np.zeros((2, 128), np.float32)
-    assert gallery.nearest("Default", probes, "model-1", 3, deadline) == (0, [[], []])
+    assert gallery.nearest("Default", probes, "model-1", 3, deadline) == Neighbourhood(0, 0, 0.0, ((), ()))
 
 
 def test_no_probes_still_give_the_revision(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     enrol(gallery, "Ada", new_face())
-    assert gallery.nearest("default", [], "model-1", 3, deadline) == (1, [])
-    assert gallery.nearest("default", np.empty((0, 128), np.float32), "model-1", 3, deadline) == (1, [])
+    assert gallery.nearest("default", [], "model-1", 3, deadline) == Neighbourhood(1, 1, 0.0, ())
+    assert gallery.nearest("default", np.empty((0, 128), np.float32), "model-1", 3, deadline) == Neighbourhood(
+        1, 1, 0.0, ()
+    )
 
 
 def test_other_models_and_collections_are_not_compared(
@@ -94,7 +103,7 @@ def test_other_models_and_collections_are_not_compared(
     probe = np.zeros(128, np.float32)
     enrol(gallery, "Ada", new_face(model_id="model-2", embedding=probe))
     gallery.enrol("visitors", [new_face(embedding=probe)], name="Grace", deadline=deadline)
-    assert gallery.nearest("default", [probe], "model-1", 3, deadline) == (1, [[]])
+    assert gallery.nearest("default", [probe], "model-1", 3, deadline) == Neighbourhood(1, 0, 0.0, ((),))
     with pytest.raises(CollectionNotFound):
         gallery.nearest("nowhere", [probe], "model-1", 3, deadline)
 
@@ -106,8 +115,8 @@ def test_what_was_enrolled_is_found_from_every_pool_at_once(
     for number in range(10):
         face = new_face()
         person_id = enrol(gallery, f"person {number}", face)
-        revision, [found] = nearest(other, "default", [face.embedding], "model-1", 1, deadline)
-        assert (revision, found[0].person_id) == (number + 1, person_id)
+        found = nearest(other, "default", [face.embedding], "model-1", 1, deadline)
+        assert (found.revision, found.of_probes[0][0].person_id) == (number + 1, person_id)
 
 
 def test_the_revision_is_that_of_the_faces_searched(gallery: Gallery, new_face: NewFaces) -> None:
@@ -115,8 +124,10 @@ def test_the_revision_is_that_of_the_faces_searched(gallery: Gallery, new_face: 
     faces = [new_face() for _ in range(30)]
 
     def search(_: object) -> None:
-        revision, [found] = gallery.nearest("default", [probe], "model-1", 100, Deadline(60))
-        assert len(found) == revision  # each enrolment below adds one person and one revision
+        found = gallery.nearest("default", [probe], "model-1", 100, Deadline(60))
+        assert (
+            len(found.of_probes[0]) == found.people == found.revision
+        )  # each enrolment below adds one person and one revision
 
     with ThreadPoolExecutor(6) as threads:
         writing = [threads.submit(enrol, gallery, f"person {n}", face) for n, face in enumerate(faces)]
@@ -128,4 +139,4 @@ def test_the_revision_is_that_of_the_faces_searched(gallery: Gallery, new_face: 
 def test_searching_changes_nothing(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     enrol(gallery, "Ada", new_face())
     for _ in range(3):
-        assert gallery.nearest("default", [new_face().embedding], "model-1", 1, deadline)[0] == 1
+        assert gallery.nearest("default", [new_face().embedding], "model-1", 1, deadline).revision == 1

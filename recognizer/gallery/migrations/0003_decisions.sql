@@ -13,7 +13,8 @@ ALTER TABLE spaces ADD COLUMN shift double precision NOT NULL DEFAULT 0;
 
 -- A template is now evidence.template() of the person's faces, of length 1, and a little noise. Here it is their mean as
 -- seen from the centre of all faces (the numbers are evidence.npz's of this version); a face that is not like the rest
--- counts less as soon as the person's faces change.
+-- counts less as soon as the person's faces change. The check keeps out replicas of the version before, whose templates
+-- are something else.
 
 DROP TABLE templates;
 
@@ -21,7 +22,7 @@ CREATE TABLE templates (
     person_id     uuid NOT NULL,
     space_id      bigint NOT NULL,
     collection_id bigint NOT NULL,
-    embedding     halfvec(128) NOT NULL,
+    embedding     halfvec(128) NOT NULL CHECK (abs(l2_norm(embedding) - 1) < 0.1),
     faces         integer NOT NULL CHECK (faces > 0),
     PRIMARY KEY (person_id, space_id),
     FOREIGN KEY (person_id, collection_id) REFERENCES people (id, collection_id) ON DELETE CASCADE,
