@@ -71,13 +71,19 @@ class Report:
 
 
 def calibrate(
-    enrolled: EnrolledPeople, usual_target: float, deadline: Deadline, progress: Progress | None = None
+    enrolled: EnrolledPeople,
+    usual_target: float,
+    deadline: Deadline,
+    *,
+    threshold: float | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Estimate what to expect of these people.
 
     Args:
         enrolled: as the gallery gives them; they need not be usable.
         usual_target: the target of collections that have none of their own.
+        threshold: the fixed distance, if any, that decides in collections that say nothing.
         progress: is told how many photos of how many are done.
 
     Raises:
@@ -110,7 +116,7 @@ def calibrate(
         impostor=spread(trials.pairs) if trials else None,
         strangers=spread(trials.stranger) if trials else None,
         findings=findings,
-        notes=tuple(_notes(enrolled, sifted, findings)),
+        notes=tuple(_notes(enrolled, sifted, findings, _fixed(enrolled, threshold))),
         trials=trials,
     )
 
@@ -154,7 +160,13 @@ def _share(at: AtScore) -> float:
     return at.tpir.share if at.tpir else 0.0
 
 
-def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings) -> list[str]:
+def _fixed(enrolled: EnrolledPeople, usual: float | None) -> float | None:
+    """The fixed distance that decides in the collection instead of its target."""
+    says_nothing = enrolled.threshold is None and enrolled.target_fpir is None
+    return usual if says_nothing else enrolled.threshold
+
+
+def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings, fixed: float | None) -> list[str]:
     """What a reader has to know before believing the figures."""
     people, photos = len(sifted.people), sum(len(person.face_ids) for person in sifted.people)
     notes = [*_notes_on_missing(people, [len(person.face_ids) for person in sifted.people])]
@@ -172,9 +184,9 @@ def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings) -> list
         notes.append(f"{sifted.not_finite:,} photos hold numbers that are not finite and do not count.")
     if enrolled.faces_elsewhere:
         notes.append(f"{enrolled.faces_elsewhere:,} photos were enrolled with another model and cannot be compared.")
-    if enrolled.threshold is not None:
+    if fixed is not None:
         notes.append(
-            f"A fixed distance of {enrolled.threshold:g} decides in this collection; "
+            f"A fixed distance of {fixed:g} decides in this collection; "
             "the figures say what its target would do instead."
         )
     if findings.duplicate_count:

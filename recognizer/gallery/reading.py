@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pgvector import Vector
 
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
@@ -118,6 +119,6 @@ def embeddings(
     return EnrolledPeople(name, revision, threshold, target, shift, people_count, faces_count, elsewhere, people)
 
 
-def _person(rows: list[tuple[str, str, str, NDArray[np.float32]]]) -> EnrolledPerson:
+def _person(rows: list[tuple[str, str, str, Vector]]) -> EnrolledPerson:
     person_id, name = rows[0][:2]
-    return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), np.stack([row[3] for row in rows]))
+    return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), np.stack([row[3].to_numpy() for row in rows]))

@@ -14,7 +14,7 @@ LAYERS = [
     {"vision", "gallery"},
     {"decisions", "admission", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
+    {"host", "postgres", "supervisor", "check", "calibrating", "servers", "cli", "__main__"},
 ]
 ROOMS = {
     "PIL": {"vision.images"},
@@ -28,7 +28,7 @@ ROOMS = {
     "werkzeug": {"api", "app", "servers.development"},
     "gunicorn": {"servers.linux"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"cli", "supervisor"},
+    "click": {"calibrating", "cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
