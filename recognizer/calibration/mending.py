@@ -26,6 +26,8 @@ DUPLICATE_LIKENESS: Final = 0.45
 """People whose templates are less alike than this are not taken for one."""
 DUPLICATE_RATE: Final = 0.001
 """And neither are those who score less than so many strangers do."""
+SAME_LIKENESS: Final = 0.9
+"""People more alike than this are one whatever they score: who is enrolled six times is their own cohort."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def find(
     """
     surely = evidence.score_at(DUPLICATE_RATE, len(people.people), shift)
     found = _alike(people, cohorts, min(in_force, surely), deadline)
-    is_one = (found.likeness >= DUPLICATE_LIKENESS) & (found.score > surely)
+    is_one = (found.likeness >= DUPLICATE_LIKENESS) & (found.score > surely) | (found.likeness >= SAME_LIKENESS)
     is_confusable = ~is_one & (found.score > in_force)
     same = {frozenset(pair) for pair in found.places[is_one].tolist()}
     outliers = _outliers(people, trials, same)
@@ -108,7 +110,7 @@ MAX_PAIRS: Final = 200_000
 
 
 def _alike(people: Crowd, cohorts: Cohorts, above: float, deadline: Deadline) -> _Alike:
-    """All pairs of people whose templates score more than that with each other."""
+    """All pairs of people whose templates score more than that with each other, or are the same."""
     count, templates = len(people.people), people.templates
     firsts, seconds, likenesses, scores = [], [], [], []
     kept = 0
@@ -122,7 +124,8 @@ def _alike(people: Crowd, cohorts: Cohorts, above: float, deadline: Deadline) ->
         mine = (cohorts.person >= start) & (cohorts.person <= rows[-1])
         of_rows[cohorts.person[mine] - start, cohorts.without[mine]] += cohorts.change[mine]
         score = evidence.scores(alike, of_rows, of_others)
-        row, second = np.nonzero((score > above) & (rows[:, None] < np.arange(count)))
+        close = (score > above) | (alike >= SAME_LIKENESS)
+        row, second = np.nonzero(close & (rows[:, None] < np.arange(count)))
         firsts.append(rows[row])
         seconds.append(second)
         likenesses.append(alike[row, second])
@@ -136,7 +139,7 @@ def _alike(people: Crowd, cohorts: Cohorts, above: float, deadline: Deadline) ->
 
 def _listed(people: Crowd, found: _Alike, chosen: NDArray[np.bool_]) -> tuple[Pair, ...]:
     places = np.flatnonzero(chosen)
-    best = places[np.argsort(-found.score[places], kind="stable")][:MAX_LISTED]
+    best = places[np.lexsort((-found.likeness[places], -found.score[places]))][:MAX_LISTED]
     return tuple(
         Pair(
             (known(people.people[found.places[each, 0]]), known(people.people[found.places[each, 1]])),

@@ -91,33 +91,47 @@ def calibrate(
     """
     sifted = sift(enrolled.people)
     target = enrolled.target_fpir or usual_target
-    trials, figures, in_force, findings = None, [], None, Findings()
-    reason = f"keep {percent(target)}: too few photos to recommend another"
-    recommendation = Recommendation(target, reason)
-    if sifted.people:
-        people = crowd(sifted.people)
-        of_people = cohorts(people.templates, deadline)
-        trials = hold(people, of_people, deadline, progress)
-        reckoned = Figures(trials)
-        rule = _Rule(len(sifted.people), enrolled.shift)
-        in_force = reckoned.at(rule.score(target))
-        figures = [reckoned.figure(rate, rule.score(rate)) for rate in RATES]
-        findings = mending.find(people, of_people, trials, enrolled.shift, in_force.score, deadline)
-        recommendation = _recommended(reckoned, rule, target)
+    found = _Found(_kept(target, "")) if not sifted.people else _look(sifted, enrolled, target, deadline, progress)
     return Report(
         collection=enrolled.collection,
         revision=enrolled.revision,
         used=_used(enrolled, sifted),
         target_fpir=target,
-        in_force=in_force,
-        figures=tuple(figures),
-        recommendation=recommendation,
-        genuine=spread(trials.genuine) if trials else None,
-        impostor=spread(trials.pairs) if trials else None,
-        strangers=spread(trials.stranger) if trials else None,
-        findings=findings,
-        notes=tuple(_notes(enrolled, sifted, findings, _fixed(enrolled, threshold))),
-        trials=trials,
+        in_force=found.in_force,
+        figures=found.figures,
+        recommendation=found.recommendation,
+        genuine=spread(found.trials.genuine) if found.trials else None,
+        impostor=spread(found.trials.pairs) if found.trials else None,
+        strangers=spread(found.trials.stranger) if found.trials else None,
+        findings=found.findings,
+        notes=tuple(_notes(enrolled, sifted, found.findings, _fixed(enrolled, threshold))),
+        trials=found.trials,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    recommendation: Recommendation
+    trials: Trials | None = None
+    in_force: AtScore | None = None
+    figures: tuple[Figure, ...] = ()
+    findings: Findings = field(default_factory=Findings)
+
+
+def _look(
+    sifted: Sifted, enrolled: EnrolledPeople, target: float, deadline: Deadline, progress: Progress | None
+) -> _Found:
+    people = crowd(sifted.people)
+    of_people = cohorts(people.templates, deadline)
+    trials = hold(people, of_people, deadline, progress)
+    figures, rule = Figures(trials), _Rule(len(sifted.people), enrolled.shift)
+    in_force = figures.at(rule.score(target))
+    return _Found(
+        _recommended(figures, rule, target),
+        trials,
+        in_force,
+        tuple(figures.figure(rate, rule.score(rate)) for rate in RATES),
+        mending.find(people, of_people, trials, enrolled.shift, in_force.score, deadline),
     )
 
 
@@ -143,8 +157,7 @@ def _recommended(figures: Figures, rule: _Rule, target: float) -> Recommendation
     """The strictest target that costs little of what the laxest gives."""
     too_few = figures.too_few(ENOUGH_AT)
     if too_few:
-        reason = f"keep {percent(target)}: too few photos to recommend another{too_few.partition('figure')[2]}"
-        return Recommendation(target, reason)
+        return _kept(target, too_few.partition("figure")[2])
     found = {each: _share(figures.at(rule.score(each))) for each in TARGETS}
     last = TARGETS[-1]
     if found[last] < MIN_TPIR:
@@ -154,6 +167,10 @@ def _recommended(figures: Figures, rule: _Rule, target: float) -> Recommendation
     verb = "keep" if chosen == target else "take"
     gained = ", ".join(f"{percent(found[each])} at {percent(each)}" for each in reversed(TARGETS))
     return Recommendation(chosen, f"{verb} {percent(chosen)}: genuine photos given their name are {gained}")
+
+
+def _kept(target: float, missing: str) -> Recommendation:
+    return Recommendation(target, f"keep {percent(target)}: too few photos to recommend another{missing}")
 
 
 def _share(at: AtScore) -> float:
@@ -179,11 +196,11 @@ def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings, fixed: 
     if read < enrolled.faces_enrolled or photos > MAX_PROBES:
         notes.append(f"A sample of {min(photos, MAX_PROBES):,} of {enrolled.faces_enrolled:,} photos was tried.")
     if sifted.repeated:
-        notes.append(f"{sifted.repeated:,} photos are in the gallery twice for the same person and count once.")
+        notes.append(f"The same photo again for the same person, which counts once: {sifted.repeated:,}.")
     if sifted.not_finite:
-        notes.append(f"{sifted.not_finite:,} photos hold numbers that are not finite and do not count.")
+        notes.append(f"Photos with numbers that are not finite, which do not count: {sifted.not_finite:,}.")
     if enrolled.faces_elsewhere:
-        notes.append(f"{enrolled.faces_elsewhere:,} photos were enrolled with another model and cannot be compared.")
+        notes.append(f"Photos of another model, which cannot be compared with these: {enrolled.faces_elsewhere:,}.")
     if fixed is not None:
         notes.append(
             f"A fixed distance of {fixed:g} decides in this collection; "
@@ -191,8 +208,8 @@ def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings, fixed: 
         )
     if findings.duplicate_count:
         notes.append(
-            f"{findings.duplicate_count:,} pairs of people are probably one person each; until they are merged, "
-            "they count as false matches here, so that the truth is better than the figures."
+            f"Pairs of people who are probably one: {findings.duplicate_count:,}. Until they are merged they count as "
+            "false matches here, so that the truth is better than the figures."
         )
     return notes
 

