@@ -46,7 +46,7 @@ def client(app: Flask, postgres_url: str) -> FlaskClient:
     connection = psycopg2.connect(postgres_url)
     try:
         with connection, connection.cursor() as cursor:
-            cursor.execute("TRUNCATE people, faces, api_keys, idempotency_keys CASCADE")
+            cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
             cursor.execute("DELETE FROM collections WHERE name <> 'default'")
     finally:
         connection.close()
