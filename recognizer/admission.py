@@ -24,8 +24,8 @@ OTHERS_LEAD: Final = 0.1
 """By so much a face of somebody who is enrolled must score higher with another person to be refused."""
 
 UNLIKE: Final = 0.1
-"""Likeness to the person's other photos below which it may be somebody else: 1 of 300 genuine photos, and 7 of 10 of
-others (LFW)."""
+"""Likeness to every other photo of the person below which it may be somebody else: 1 of 100 genuine pairs of photos are
+below, and 7 of 10 of different people (LFW)."""
 
 Whose = Callable[[Neighbour], bool]
 """Whether a neighbour is the person to be enrolled."""

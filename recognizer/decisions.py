@@ -37,10 +37,9 @@ AMBIGUOUS_ODDS: Final = 1.0
 REJECTED_ODDS: Final = -3.0
 """What a candidate has at most whose rejected face is nearer than any of their own: confidence 0.05."""
 
-POOR_QUALITY: Final = 0.25
-"""Faces whose quality is below are decided with care."""
-POOR_ODDS: Final = 2.0
-"""And, under a target, need so much more to be given a name."""
+POOR_QUALITY: Final = 0.4
+"""A face of less that matches nobody is not unknown: it may be somebody, seen badly. (One that matches is no less sure
+than others: what poor faces have in common is taken off with the cohort.)"""
 
 IN_WORDS: Final = {
     "SMALL_FACE": "too small",
@@ -93,11 +92,6 @@ class Verdict:
 class Rule(Protocol):
     """What is asked of a candidate."""
 
-    @property
-    def poor_odds(self) -> float:
-        """The log-odds that a candidate for a face of poor quality needs for a name."""
-        ...
-
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours of a probe as candidates, in no particular order."""
         ...
@@ -112,7 +106,6 @@ class FixedThreshold:
     """The L2 distance up to which (inclusive) the nearest person is a match."""
 
     threshold: float
-    poor_odds: float = 0.0
 
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """By the distance to the nearest face alone."""
@@ -131,7 +124,6 @@ class TargetRule:
     target_fpir: float
     people: int
     shift: float
-    poor_odds: float = POOR_ODDS
 
     @property
     def needed(self) -> float:
@@ -164,11 +156,12 @@ class TargetRule:
         return [float(score) for score in evidence.scores(alike, of_probe, of_people)]
 
     def said_of(self, best: Candidate) -> str:
-        """Above or below what strangers reach."""
-        above = "more alike than" if best.score >= 0 else "not more alike than"
-        among = "the one person" if self.people == 1 else f"any of the {self.people:,} people"
+        """How many strangers would be as much alike."""
+        here = "the one person here" if self.people == 1 else f"one of the {self.people:,} people here"
         share = f"{self.target_fpir * 100:.3g} %"
-        return f"The best candidate is {above} what {share} of strangers are like {among} here by chance."
+        if best.score >= 0:
+            return f"At most {share} of strangers would be as much like {here}."
+        return f"More than {share} of strangers would be as much like {here}."
 
 
 def _cosine(one: float, other: float, distance: float) -> float:
@@ -253,8 +246,7 @@ def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) 
     reasons = [rule.said_of(best)]
     if best.rejected:
         return "unknown", [f"A face that is nearer than any of {best.neighbour.name}'s was said not to be that person."]
-    poor = face.quality.score < POOR_QUALITY
-    if poor and best.score < rule.poor_odds:
+    if best.score < 0 and face.quality.score < POOR_QUALITY:
         return "low_quality", [_flaws(face), *reasons]
     if best.score < 0:
         return "unknown", reasons

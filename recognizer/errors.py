@@ -127,6 +127,10 @@ class CollectionNotFound(NotFound):
     code = "collection_not_found"
 
 
+class RejectionNotFound(NotFound):
+    code = "rejection_not_found"
+
+
 class Conflict(RecognizerError):
     """The request contradicts what is stored."""
 

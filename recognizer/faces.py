@@ -140,6 +140,16 @@ class StoredFace:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    """A face that was said not to be a person's, without its embedding; `created_by` is an API key's id or "local"."""
+
+    id: str
+    model_id: str
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Person:
     """A person in a collection; `faces` is how many faces are stored."""
 

@@ -15,15 +15,19 @@ from recognizer.decisions import Verdict, decide, rule_for
 from recognizer.errors import (
     EnrolmentRefused,
     GalleryBehind,
+    InvalidRequest,
     MultipleFaces,
     NoFace,
     Refusal,
     Unusable,
 )
-from recognizer.faces import Analysis, Face, Neighbour, NewFace
+from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
+
+MIN_OVERLAP = 0.3
+"""How much (intersection over union) a face has to overlap the box that says which one is meant."""
 
 
 class Seen(NamedTuple):
@@ -66,6 +70,20 @@ class EnrolRequest:
         for photo in self.photos:
             digest.update(hashlib.sha256(photo).digest())
         return digest.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class RejectRequest:
+    """Whose face one is not: `photo` (an encoded image), of which `box` or `largest_face` says which face, or the
+    `embedding`. `by` is who says so; with `collection`, only if the person is in it."""
+
+    person_id: str
+    by: str
+    collection: str | None = None
+    photo: bytes | None = field(default=None, repr=False)
+    embedding: Embedding | None = field(default=None, repr=False, compare=False)
+    box: Box | None = None
+    largest_face: bool = False
 
 
 class Service:
@@ -220,6 +238,41 @@ class Service:
             return near.person_id == request.person_id if name is None else comparable(near.name) == name
 
         return admit(faces, around, is_meant, self._target(collection), request.force)
+
+    def reject(self, request: RejectRequest, deadline: Deadline) -> tuple[Rejection, int]:
+        """Keep that a face is not this person's; returns also the collection's revision.
+
+        Raises:
+            Unusable: the image cannot be read, or does not show the one face that is meant.
+            PersonNotFound, Conflict, InvalidRequest, Busy, DatabaseUnavailable, DeadlineExceeded
+        """
+        embedding = request.embedding
+        if embedding is None:
+            if request.photo is None:
+                raise InvalidRequest("Say whose face it is not by a photo of it, or by its embedding.")
+            self._gallery.rejections(request.person_id, deadline, collection=request.collection)  # is there such a one?
+            faces = self._engine.analyse(request.photo, deadline).faces
+            embedding = _meant(faces, request.box, request.largest_face).embedding
+            deadline.check()
+        return self._gallery.reject(
+            request.person_id, embedding, self._engine.model_id, request.by, deadline, collection=request.collection
+        )
+
+
+def _meant(faces: Sequence[Face], box: Box | None, largest: bool) -> Face:
+    """The face of a photo, largest first, that a rejection means."""
+    if not faces:
+        raise NoFace("The photo shows no face that can be found; send the photo that was recognised, or the embedding.")
+    if box is not None:
+        nearest = max(faces, key=lambda face: face.box.overlap(box))
+        if nearest.box.overlap(box) < MIN_OVERLAP:
+            raise NoFace("The photo shows no face at this box; send a box as /recognize gives it for the same photo.")
+        return nearest
+    if len(faces) > 1 and not largest:
+        raise MultipleFaces(
+            f"The photo shows {len(faces)} faces; say which by `box`, as /recognize gives it, or send face=largest."
+        )
+    return faces[0]
 
 
 def _ms_since(began: float) -> float:

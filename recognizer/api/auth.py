@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Request, current_app, g, request
 
 from recognizer.config import is_loopback
+from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
 from recognizer.runtime import Runtime
@@ -33,6 +34,11 @@ def runtime() -> Runtime:
     owner = current_app.extensions["recognizer"]
     assert isinstance(owner, Runtime)
     return owner
+
+
+def request_deadline() -> Deadline:
+    """The time that the request has, from now on."""
+    return Deadline(runtime().settings.request_timeout_seconds)
 
 
 def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope) -> None:
@@ -64,6 +70,12 @@ def only_collection() -> str | None:
     """The one collection that the request's key may use; None: all."""
     key: KeyRecord | None = g.get("key")
     return key.collection if key is not None else None
+
+
+def caller() -> str:
+    """Who sent the request, as it is kept beside what they did: the API key's id, or "local" where none is in use."""
+    key: KeyRecord | None = g.get("key")
+    return key.id if key is not None else "local"
 
 
 def _authorize(scope: str) -> KeyRecord | None:

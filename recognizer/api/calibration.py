@@ -9,25 +9,20 @@ from typing import Any
 
 from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict
-from werkzeug.exceptions import BadRequest
 
 from recognizer.api import uploads
-from recognizer.api.auth import allowed_collection, route, runtime
+from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
+from recognizer.api.uploads import Options
 from recognizer.calibration import Report, calibrate
 from recognizer.calibration.picture import draw
 from recognizer.calibration.written import as_json
 from recognizer.deadline import Deadline
-from recognizer.errors import Busy, DeadlineExceeded, InvalidRequest
+from recognizer.errors import Busy, DeadlineExceeded
 
 PNG = "image/png"
 
 
-class CalibrateOptions(BaseModel):
-    """Strict, as all options are."""
-
-    model_config = ConfigDict(extra="forbid")
-
+class CalibrateOptions(Options):
     picture: bool = False
 
 
@@ -43,8 +38,9 @@ def calibrate_collection(name: str) -> ResponseReturnValue:
     collection = allowed_collection(name)
     options = uploads.options_as(CalibrateOptions, _options())
     wants_png = request.accept_mimetypes.best_match(["application/json", PNG]) == PNG
+    deadline = request_deadline()
     with _alone():
-        report = _report(collection)
+        report = _report(collection, deadline)
         picture = draw(report) if wants_png or options.picture else None
     if wants_png:
         return Response(picture, content_type=PNG)
@@ -55,16 +51,8 @@ def calibrate_collection(name: str) -> ResponseReturnValue:
 
 
 def _options() -> dict[str, Any]:
-    in_query = uploads.single_values(request.args)
-    if request.mimetype == "application/json":
-        try:
-            body = request.get_json(cache=False)
-        except (BadRequest, RecursionError):
-            raise InvalidRequest("The body is not valid JSON.") from None
-        if not isinstance(body, dict):
-            raise InvalidRequest("The JSON is not understood: the body must be an object.")
-        return {**in_query, **body}
-    return {**in_query, **uploads.single_values(request.form)}
+    body = uploads.json_object(request) if request.is_json else uploads.single_values(request.form)
+    return {**uploads.single_values(request.args), **body}
 
 
 @contextmanager
@@ -78,8 +66,7 @@ def _alone() -> Iterator[None]:
         runtime().calibrating.release()
 
 
-def _report(collection: str) -> Report:
-    deadline = Deadline(runtime().settings.request_timeout_seconds)
+def _report(collection: str, deadline: Deadline) -> Report:
     enrolled = runtime().gallery.embeddings(collection, runtime().engine.model_id, deadline)
     try:
         return calibrate(enrolled, runtime().settings.target_fpir, deadline, threshold=runtime().settings.threshold)

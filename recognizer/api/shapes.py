@@ -6,8 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from recognizer.decisions import Candidate
-from recognizer.faces import Box, Person, Quality, StoredFace
-from recognizer.gallery.store import Enrolment, Erasure
+from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
+from recognizer.gallery.store import CollectionOverview, Enrolment, Erasure
 from recognizer.service import Recognition, Seen
 
 
@@ -98,6 +98,29 @@ def stored_face(face: StoredFace) -> dict[str, Any]:
 def erasure(erased: Erasure) -> dict[str, Any]:
     """The receipt of a deletion."""
     return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+
+
+def rejection(kept: Rejection) -> dict[str, Any]:
+    """A face that was said not to be a person's."""
+    return {
+        "id": kept.id,
+        "model_id": kept.model_id,
+        "created_at": kept.created_at.isoformat(),
+        "created_by": kept.created_by,
+    }
+
+
+def collection(of: CollectionOverview) -> dict[str, Any]:
+    """A collection, what is set for it (null: as in the settings) and how much it holds."""
+    return {
+        "name": of.collection.name,
+        "target_fpir": of.collection.target_fpir,
+        "threshold": of.collection.threshold,
+        "people": of.people,
+        "faces": of.faces,
+        "gallery_revision": of.collection.revision,
+        "created_at": of.created_at.isoformat(),
+    }
 
 
 def box(of: Box) -> dict[str, int]:

@@ -14,8 +14,8 @@ from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from flask import Request
-from pydantic import BaseModel, ValidationError
-from werkzeug.exceptions import BadRequest
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from recognizer.errors import ImageMissing, ImageUnsupported, InvalidRequest
 
@@ -26,6 +26,8 @@ HOW_TO_SEND = (
     'as raw body with Content-Type: image/jpeg, or as JSON {"image": "<base64>"}.'
 )
 
+BROKEN_OFF = "The upload broke off or is malformed; send it again."
+"""For an OSError, in which servers put their own words for a malformed chunk or a lost client."""
 
 PLAIN_WORDS = {
     "frozen_set_type": "should be words with commas between them",
@@ -33,6 +35,20 @@ PLAIN_WORDS = {
     "string_type": "should be text",
 }
 """For messages of pydantic that speak of Python's types."""
+
+
+class Options(BaseModel):
+    """Options are strict: an unknown one is an error, so that a typing error does not go unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_stray_truth_values(cls, value: object, field: ValidationInfo) -> object:
+        wanted = cls.model_fields[field.field_name or ""].annotation is bool
+        if isinstance(value, bool) and not wanted:  # true would pass for the number 1
+            raise ValueError("should not be true or false")
+        return value
 
 
 class UploadRequest(Request):
@@ -58,19 +74,19 @@ class Upload:
     options: dict[str, Any]
 
 
-def read(request: Request, max_images: int) -> Upload:
+def read(request: Request, max_images: int, *, min_images: int = 1) -> Upload:
     """Take images and options out of a request.
 
     Raises:
-        ImageMissing: no image, or an empty one.
+        ImageMissing: no image (unless `min_images` is 0), or an empty one.
         ImageUnsupported: a body of a type that cannot hold an image.
         InvalidRequest: broken JSON, bad base64, an option given twice, too many images, an upload that broke off.
     """
     try:
         images, options = _take(request)
-    except OSError as error:  # the server's own words for a malformed chunk or a lost client
-        raise InvalidRequest("The upload broke off or is malformed; send it again.") from error
-    if not images:
+    except OSError as error:
+        raise InvalidRequest(BROKEN_OFF) from error
+    if len(images) < min_images:
         raise ImageMissing(f"The request has no image. {HOW_TO_SEND}")
     if len(images) > max_images:
         raise InvalidRequest(f"The request has {len(images)} images; send at most {max_images} at a time.")
@@ -125,13 +141,27 @@ def _from_form(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     return images, options
 
 
-def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+def json_object(request: Request) -> dict[str, Any]:
+    """The body, which has to be a JSON object.
+
+    Raises:
+        InvalidRequest
+    """
     try:
         body = request.get_json(cache=False)
     except (BadRequest, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
+    except UnsupportedMediaType:
+        raise InvalidRequest("The body must be a JSON object, sent with Content-Type: application/json.") from None
+    except OSError as error:
+        raise InvalidRequest(BROKEN_OFF) from error
     if not isinstance(body, dict):
         _refuse_json("the body must be an object")
+    return body
+
+
+def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    body = json_object(request)
     if "image" in body and "images" in body:
         _refuse_json("give either `image` or `images`")
     images = body.pop("images", None)

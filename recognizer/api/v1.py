@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from recognizer.api import observation, shapes, uploads
-from recognizer.api.auth import allowed_collection, only_collection, route, runtime
-from recognizer.deadline import Deadline
+from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.uploads import Options
 from recognizer.errors import EnrolmentRefused, InvalidRequest
 from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
 from recognizer.service import EnrolRequest
@@ -20,20 +20,6 @@ from recognizer.service import EnrolRequest
 MAX_METADATA_BYTES = 16_384
 
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
-
-
-class Options(BaseModel):
-    """Options are strict: an unknown one is an error, so that a typing error does not go unnoticed."""
-
-    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_stray_truth_values(cls, value: object, field: ValidationInfo) -> object:
-        wanted = cls.model_fields[field.field_name or ""].annotation is bool
-        if isinstance(value, bool) and not wanted:  # true would pass for the number 1
-            raise ValueError("should not be true or false")
-        return value
 
 
 class RecognizeOptions(Options):
@@ -116,7 +102,7 @@ def people() -> Blueprint:
 
 def recognize() -> ResponseReturnValue:
     """Find the faces of one image and say who they are."""
-    deadline = _deadline()
+    deadline = request_deadline()
     upload = uploads.read(request, max_images=1)
     options = uploads.options_as(RecognizeOptions, upload.options)
     recognition = runtime().service.recognize(
@@ -135,7 +121,7 @@ def recognize() -> ResponseReturnValue:
 
 def enroll() -> ResponseReturnValue:
     """Remember the faces of one person."""
-    deadline = _deadline()
+    deadline = request_deadline()
     upload = uploads.read(request, max_images=runtime().settings.max_images_per_enrolment)
     options = uploads.options_as(EnrolOptions, upload.options)
     wanted = EnrolRequest(
@@ -173,22 +159,18 @@ def list_people() -> ResponseReturnValue:
         query=options.query,
         limit=options.limit,
         cursor=options.cursor,
-        deadline=_deadline(),
+        deadline=request_deadline(),
     )
     return {"people": [shapes.person(person) for person in found], "next_cursor": next_cursor}
 
 
 def get_person(person_id: str) -> ResponseReturnValue:
     """One person with the faces that are stored."""
-    person, faces = runtime().gallery.person(person_id, _deadline(), collection=only_collection())
+    person, faces = runtime().gallery.person(person_id, request_deadline(), collection=only_collection())
     return {**shapes.person(person), "faces": [shapes.stored_face(face) for face in faces]}
 
 
 def delete_person(person_id: str) -> ResponseReturnValue:
     """Erase a person; the answer says what was deleted, counted after the fact."""
-    erasure = runtime().gallery.delete_person(person_id, _deadline(), collection=only_collection())
+    erasure = runtime().gallery.delete_person(person_id, request_deadline(), collection=only_collection())
     return {"request_id": g.request_id, **shapes.erasure(erasure)}
-
-
-def _deadline() -> Deadline:
-    return Deadline(runtime().settings.request_timeout_seconds)

@@ -4,60 +4,24 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
-from recognizer.errors import CollectionNotFound, InvalidRequest, PersonNotFound, Refusal
-from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Remark, StoredFace
-from recognizer.gallery import cohorts, enrolment, reading, search, templates
-from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, grow_revision, valid_id
+from recognizer.errors import InvalidRequest, PersonNotFound, Refusal
+from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Rejection, Remark, StoredFace
+from recognizer.gallery import cohorts, collections, enrolment, people, reading, rejections, search
+from recognizer.gallery.collections import Collection, CollectionOverview
+from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, valid_id
 from recognizer.gallery.names import comparable
+from recognizer.gallery.people import Erasure
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.reading import EnrolledPeople
 
-__all__ = ["Collection", "EnrolledFace", "Enrolment", "Erasure", "Gallery", "Idempotency"]
+__all__ = ["Collection", "CollectionOverview", "EnrolledFace", "Enrolment", "Erasure", "Gallery", "Idempotency"]
 
 MAX_PAGE = 1000
-
-NO_SUCH_PERSON = "There is no such person."
-
-ERASE = {
-    "idempotency_keys": "DELETE FROM idempotency_keys WHERE person_id = %s",
-    "templates": templates.ERASE,
-    "faces": "DELETE FROM faces WHERE person_id = %s",
-    "people": "DELETE FROM people WHERE id = %s",
-}
-"""What deletes a person, by table; whatever comes to hold something on people is added here."""
-
-COUNT_LEFT = """
-    SELECT (SELECT count(*) FROM idempotency_keys WHERE person_id = %(id)s)
-         + (SELECT count(*) FROM templates WHERE person_id = %(id)s)
-         + (SELECT count(*) FROM faces WHERE person_id = %(id)s)
-         + (SELECT count(*) FROM people WHERE id = %(id)s)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """A collection: its own threshold or target, if it has one, and how often its people have changed."""
-
-    name: str
-    threshold: float | None
-    target_fpir: float | None
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Erasure:
-    """The receipt of a deletion: how many rows went, per table, and how many of that person are left (0)."""
-
-    person_id: str
-    deleted: Mapping[str, int]
-    left: int
-    revision: int
 
 
 class Gallery:
@@ -77,7 +41,33 @@ class Gallery:
             CollectionNotFound
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return _collection(cursor, name)
+            return collections.find(cursor, name)
+
+    def collections(self, deadline: Deadline, *, only: str | None = None) -> list[CollectionOverview]:
+        """All collections by name, or just the one called `only`, each with how much it holds."""
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return collections.overviews(cursor, only)
+
+    def collection_overview(self, name: str, deadline: Deadline) -> CollectionOverview:
+        """A collection and how much it holds.
+
+        Raises:
+            CollectionNotFound
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return collections.overview(cursor, name)
+
+    def change_collection(
+        self, name: str, values: Mapping[str, float | None], deadline: Deadline
+    ) -> CollectionOverview:
+        """Set a collection's `target_fpir` or `threshold`, or both; None: as in the settings.
+
+        Raises:
+            CollectionNotFound
+            InvalidRequest: there is nothing to change, or a value is impossible.
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return collections.change(cursor, name, values)
 
     def nearest(
         self, collection: str, embeddings: Sequence[Embedding], model_id: str, k: int, deadline: Deadline
@@ -152,7 +142,7 @@ class Gallery:
             raise InvalidRequest(f"`limit` must be from 1 to {MAX_PAGE}.")
         after = _name_after(cursor)
         with self._pool.connection(deadline) as connection, connection.cursor() as database:
-            found = _collection(database, collection)
+            found = collections.find(database, collection)
             database.execute(
                 """
                 SELECT id, name, external_id, metadata, created_at, name_key,
@@ -193,7 +183,7 @@ class Gallery:
             )
             row = cursor.fetchone()
             if row is None:
-                raise PersonNotFound(NO_SUCH_PERSON)
+                raise PersonNotFound(people.NO_SUCH_PERSON)
             faces = _faces(cursor, person_id)
         where, name, external_id, metadata, created_at = row
         return Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces
@@ -204,40 +194,53 @@ class Gallery:
         Raises:
             PersonNotFound
         """
-        person_id = valid_id(person_id)
-        allowed = None if collection is None else comparable(collection)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT collection.id
-                FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
-                WHERE person.id = %s AND coalesce(%s, collection.name_key) = collection.name_key
-                FOR NO KEY UPDATE OF collection
-                """,
-                (person_id, allowed),
-            )
-            row = cursor.fetchone()
-            if row is None:
-                raise PersonNotFound(NO_SUCH_PERSON)
-            deleted = {}
-            for table, statement in ERASE.items():
-                cursor.execute(statement, (person_id,))
-                deleted[table] = cursor.rowcount
-            if not deleted["people"]:  # gone while we waited for our turn
-                raise PersonNotFound(NO_SUCH_PERSON)
-            cursor.execute(COUNT_LEFT, {"id": person_id})
-            (left,) = cursor.fetchall()[0]
-            return Erasure(person_id, deleted, left, grow_revision(cursor, row[0]))
+            return people.erase(cursor, person_id, collection)
 
+    def reject(
+        self,
+        person_id: str,
+        embedding: Embedding,
+        model_id: str,
+        by: str,
+        deadline: Deadline,
+        *,
+        collection: str | None = None,
+    ) -> tuple[Rejection, int]:
+        """Keep that a face is not this person's; returns also the collection's revision.
 
-def _collection(cursor: Cursor, name: str) -> Collection:
-    cursor.execute(
-        "SELECT name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
-    )
-    row = cursor.fetchone()
-    if row is None:
-        raise CollectionNotFound(f"There is no collection `{name}`.")
-    return Collection(*row)
+        Args:
+            embedding: the face, (128,) float32, as the model `model_id` gives it.
+            by: the id of the API key, or who else said so.
+            collection: when given, only if the person is in it.
+
+        Raises:
+            PersonNotFound
+            InvalidRequest: that is no embedding.
+            Conflict: the person has as many rejections as there may be.
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return rejections.add(cursor, person_id, embedding, model_id, by, collection)
+
+    def rejections(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> tuple[Rejection, ...]:
+        """A person's rejections, oldest first; with `collection`, only if the person is in it.
+
+        Raises:
+            PersonNotFound
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return rejections.of_person(cursor, person_id, collection)
+
+    def undo_rejection(
+        self, person_id: str, rejection_id: str, deadline: Deadline, *, collection: str | None = None
+    ) -> int:
+        """Take a rejection back; returns the collection's revision.
+
+        Raises:
+            PersonNotFound, RejectionNotFound
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return rejections.undo(cursor, person_id, rejection_id, collection)
 
 
 def _faces(cursor: Cursor, person_id: str) -> tuple[StoredFace, ...]:

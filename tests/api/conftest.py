@@ -48,6 +48,7 @@ def client(app: Flask, postgres_url: str) -> FlaskClient:
         with connection, connection.cursor() as cursor:
             cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
             cursor.execute("DELETE FROM collections WHERE name <> 'default'")
+            cursor.execute("UPDATE collections SET threshold = NULL, target_fpir = NULL")
     finally:
         connection.close()
     return app.test_client()

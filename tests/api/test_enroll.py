@@ -179,3 +179,80 @@ def test_an_external_id_belongs_to_one_person(client: FlaskClient, photo: Photos
 
 def test_more_photos_than_allowed_are_refused(client: FlaskClient) -> None:
     assert_problem(post(client, "/enroll", *[b"x"] * 21, name="Ada"), 400, "invalid_request")
+
+
+# -- what would poison the gallery --
+
+
+def blurred(photo: bytes, radius: float = 14) -> bytes:
+    with Image.open(io.BytesIO(photo)) as image:
+        return encoded(image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), "PNG")
+
+
+def test_somebody_elses_face_is_refused_unless_that_is_meant(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    response = post(client, "/enroll", photo["obama"], name="Mallory")
+    assert_problem(response, 422, "face_belongs_to_other_person")
+    assert "Obama" in response.json["refused"][0]["detail"]
+    assert "force=true" in response.json["refused"][0]["detail"]
+    forced = enroll(client, "Mallory", photo["obama"], force="true")
+    assert [(w["index"], w["code"]) for w in forced["warnings"]] == [(0, "resembles_other_person")]
+    assert "Obama" in forced["warnings"][0]["detail"]
+
+
+def test_further_photos_of_a_person_are_welcome_by_name_and_by_id(client: FlaskClient, photo: Photos) -> None:
+    first = enroll(client, "Obama", photo["obama"])
+    assert first["warnings"] == []
+    assert enroll(client, "OBAMA", photo["obama2"])["warnings"] == []
+    response = post(client, "/enroll", photo["obama3"], person_id=first["person"]["id"])
+    assert (response.status_code, response.json["warnings"]) == (201, [])
+
+
+def test_another_person_is_neither_refused_nor_warned_of(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    assert enroll(client, "Biden", photo["biden"])["warnings"] == []
+
+
+def test_one_of_several_photos_that_is_somebody_elses_is_refused_alone(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    done = enroll(client, "Biden", photo["biden"], photo["obama"])
+    assert [face["index"] for face in done["enrolled"]] == [0]
+    assert [(r["index"], r["code"]) for r in done["refused"]] == [(1, "face_belongs_to_other_person")]
+
+
+def test_photos_of_one_request_that_are_not_alike_are_stored_and_warned_of(client: FlaskClient, photo: Photos) -> None:
+    done = enroll(client, "Somebody", photo["obama"], photo["biden"])
+    assert len(done["enrolled"]) == 2
+    assert [(w["index"], w["code"]) for w in done["warnings"]] == [
+        (0, "unlike_other_photos"),
+        (1, "unlike_other_photos"),
+    ]
+
+
+def test_a_photo_that_is_not_like_the_persons_others_is_warned_of(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Somebody", photo["obama"], photo["obama2"])
+    done = enroll(client, "Somebody", photo["biden"])
+    assert [w["code"] for w in done["warnings"]] == ["unlike_other_photos"]
+
+
+def test_a_face_that_is_poor_evidence_is_refused_and_says_why(client: FlaskClient, photo: Photos) -> None:
+    poor = blurred(photo["obama"])
+    response = post(client, "/enroll", poor, name="Obama")
+    assert_problem(response, 422, "low_quality")
+    assert "blurred" in response.json["refused"][0]["detail"]
+    assert len(enroll(client, "Obama", poor, force="true")["enrolled"]) == 1
+
+
+def test_a_repeated_request_gets_its_warnings_again(client: FlaskClient, photo: Photos) -> None:
+    first, again = (
+        post(
+            client,
+            "/enroll",
+            photo["obama"],
+            photo["biden"],
+            name="Somebody",
+            headers={"Idempotency-Key": "with warnings"},
+        )
+        for _ in range(2)
+    )
+    assert first.json["warnings"] == again.json["warnings"] != []

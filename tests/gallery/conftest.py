@@ -35,7 +35,7 @@ EMPTY = """
     DELETE FROM people;
     DELETE FROM spaces;
     DELETE FROM collections WHERE name_key <> 'default';
-    UPDATE collections SET revision = 0, target_fpir = NULL;
+    UPDATE collections SET revision = 0, threshold = NULL, target_fpir = NULL;
 """
 
 OpenPool = Callable[..., Pool]

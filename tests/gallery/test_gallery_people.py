@@ -13,7 +13,8 @@ import pytest
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, DeadlineExceeded, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, NewFace, Quality
-from recognizer.gallery.store import ERASE, Gallery, Idempotency
+from recognizer.gallery.people import ERASE
+from recognizer.gallery.store import Gallery, Idempotency
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
@@ -157,7 +158,7 @@ def test_erasing_leaves_nothing_and_says_what_went(gallery: Gallery, add: Add, s
     add("Ada")
     add("Grace")
     receipt = gallery.delete_person(person_id, deadline)
-    assert receipt.deleted == {"people": 1, "faces": 2, "templates": 1, "idempotency_keys": 1}
+    assert receipt.deleted == {"people": 1, "faces": 2, "templates": 1, "rejections": 0, "idempotency_keys": 1}
     assert (receipt.person_id, receipt.left, receipt.revision) == (person_id, 0, 4)
     assert sql("SELECT name FROM people") == [("Grace",)]
     assert sql("SELECT count(*) FROM faces") == [(1,)]
@@ -205,6 +206,12 @@ def test_every_method_keeps_the_deadline(gallery: Gallery, new_face: NewFaces) -
         lambda: gallery.people("default", deadline=late),
         lambda: gallery.person(nobody, late),
         lambda: gallery.delete_person(nobody, late),
+        lambda: gallery.reject(nobody, new_face().embedding, "model-1", "local", late),
+        lambda: gallery.rejections(nobody, late),
+        lambda: gallery.undo_rejection(nobody, nobody, late),
+        lambda: gallery.collections(late),
+        lambda: gallery.collection_overview("default", late),
+        lambda: gallery.change_collection("default", {"threshold": 0.5}, late),
     ):
         with pytest.raises(DeadlineExceeded):
             call()

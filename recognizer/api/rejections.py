@@ -1,0 +1,115 @@
+"""The routes under /v1/people/{id}/rejections: "this face is not that person's", which are there, and undoing one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+import numpy as np
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import field_validator, model_validator
+
+from recognizer.api import observation, shapes, uploads
+from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
+from recognizer.api.uploads import HOW_TO_SEND, Options
+from recognizer.errors import ImageMissing, InvalidRequest
+from recognizer.faces import Box
+from recognizer.gallery.rejections import DIMENSIONS
+from recognizer.service import RejectRequest
+
+CORNERS = re.compile(r"\s*,\s*".join([r"(-?[0-9]{1,6})"] * 4))
+
+
+class RejectOptions(Options):
+    embedding: list[float] | None = None
+    box: tuple[int, int, int, int] | None = None
+    face: Literal["single", "largest"] | None = None
+
+    @field_validator("embedding", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        if value is None:
+            return None
+        if not isinstance(value, list) or len(value) != DIMENSIONS or not all(map(_is_number, value)):
+            raise ValueError(f"should be the {DIMENSIONS} numbers that /recognize gives with include=embedding")
+        return value
+
+    @field_validator("box", mode="before")
+    @classmethod
+    def _corners(cls, value: object) -> object:
+        if value is None:
+            return None
+        names = ("left", "top", "right", "bottom")
+        if isinstance(value, dict) and value.keys() == set(names):  # as /recognize gives it
+            value = ",".join(str(value[name]) for name in names)
+        found = CORNERS.fullmatch(value.strip()) if isinstance(value, str) else None
+        left, top, right, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
+        if not (left < right and top < bottom):
+            raise ValueError("should be left,top,right,bottom: the pixels that /recognize gives")
+        return left, top, right, bottom
+
+    @model_validator(mode="after")
+    def _one_face(self) -> RejectOptions:
+        if self.box is not None and self.face is not None:
+            raise ValueError("Say which face is meant by `box` or by `face`, not by both")
+        return self
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**100  # which fits into float32; NaN is not less than anything
+
+
+def blueprint() -> Blueprint:
+    """A person's rejections."""
+    rejections = Blueprint("rejections", __name__)
+    route(rejections, "/people/<person_id>/rejections", list_rejections, methods=["GET"], scope="enroll")
+    route(rejections, "/people/<person_id>/rejections", reject, methods=["POST"], scope="enroll")
+    one = "/people/<person_id>/rejections/<rejection_id>"
+    route(rejections, one, undo_rejection, methods=["DELETE"], scope="enroll")
+    return rejections
+
+
+def list_rejections(person_id: str) -> ResponseReturnValue:
+    """The faces that were said not to be this person's, oldest first."""
+    found = runtime().gallery.rejections(person_id, request_deadline(), collection=only_collection())
+    return {"rejections": [shapes.rejection(each) for each in found]}
+
+
+def reject(person_id: str) -> ResponseReturnValue:
+    """Remember that a face, in a photo or as an embedding, is not this person's."""
+    deadline = request_deadline()
+    upload = uploads.read(request, max_images=1, min_images=0)
+    options = uploads.options_as(RejectOptions, upload.options)
+    _check_one_way(upload.images, options)
+    wanted = RejectRequest(
+        person_id=person_id,
+        by=caller(),
+        collection=only_collection(),
+        photo=upload.images[0] if upload.images else None,
+        embedding=None if options.embedding is None else np.array(options.embedding, np.float32),
+        box=None if options.box is None else Box(*options.box),
+        largest_face=options.face == "largest",
+    )
+    kept, revision = runtime().service.reject(wanted, deadline)
+    observation.note(gallery_revision=revision)
+    return {"request_id": g.request_id, "rejection": shapes.rejection(kept), "gallery_revision": revision}, 201
+
+
+def undo_rejection(person_id: str, rejection_id: str) -> ResponseReturnValue:
+    """Take a rejection back."""
+    revision = runtime().gallery.undo_rejection(
+        person_id, rejection_id, request_deadline(), collection=only_collection()
+    )
+    observation.note(gallery_revision=revision)
+    return {"request_id": g.request_id, "rejection_id": rejection_id, "gallery_revision": revision}
+
+
+def _check_one_way(images: tuple[bytes, ...], options: RejectOptions) -> None:
+    if options.embedding is None:
+        if not images:
+            raise ImageMissing(f'The request has neither image nor "embedding" of a face. {HOW_TO_SEND}')
+    elif images:
+        raise InvalidRequest("Send the face as an image or as `embedding`, not as both.")
+    elif options.box is not None or options.face is not None:
+        raise InvalidRequest("`box` and `face` say which face of an image is meant; with `embedding` leave them out.")
