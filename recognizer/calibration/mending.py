@@ -82,8 +82,7 @@ def find(
     found = _alike(people, cohorts, min(in_force, surely), deadline)
     is_one = (found.likeness >= DUPLICATE_LIKENESS) & (found.score > surely) | (found.likeness >= SAME_LIKENESS)
     is_confusable = ~is_one & (found.score > in_force)
-    same = {frozenset(pair) for pair in found.places[is_one].tolist()}
-    outliers = _outliers(people, trials, same)
+    outliers = _outliers(people, _rivals(people, trials, found.places[is_one]))
     return Findings(
         outliers=tuple(outliers[:MAX_LISTED]),
         outlier_count=len(outliers),
@@ -158,35 +157,41 @@ def known(person: EnrolledPerson) -> Known:
 # -- photos that are not like their person --
 
 
-def _outliers(people: Crowd, trials: Trials, same: set[frozenset[int]]) -> list[Outlier]:
-    """Photos far from the others of their person, farthest first; `same` are people who are probably one."""
+def _rivals(people: Crowd, trials: Trials, same: NDArray[np.int_]) -> NDArray[np.int_]:
+    """(n,): who scores clearly more with a photo than its own person does, or -1.
+
+    `same`, (k, 2), are pairs of people, the smaller place first, who are probably one: they are no rivals.
+    """
+    first = np.minimum(trials.owner, trials.rival_person)
+    second = np.maximum(trials.owner, trials.rival_person)
+    count = len(people.people)
+    are_one = np.isin(first * count + second, same[:, 0] * count + same[:, 1])
+    leads = (trials.rival_person >= 0) & (trials.rival > trials.genuine + RIVAL_LEAD) & ~are_one
+    rivals: NDArray[np.int_] = np.where(leads, trials.rival_person, -1)
+    return rivals
+
+
+def _outliers(people: Crowd, rivals: NDArray[np.int_]) -> list[Outlier]:
+    """Photos far from the others of their person, farthest first."""
     found = []
     for person in range(len(people.people)):
         photos = people.photos_of(person)
-        faces = np.arange(photos.start, photos.stop)
-        if len(faces) == 1:
+        if photos.stop - photos.start == 1:
             continue
-        likeness = evidence.likeness_to_others(people.units[photos])
-        rivals = [_rival(trials, int(face), person, same) for face in faces]
-        if len(faces) == 2 and likeness[0] < OUTLIER_LIKENESS and rivals.count(None) != 1:
+        likeness, better = evidence.likeness_to_others(people.units[photos]), rivals[photos]
+        if len(better) == 2 and likeness[0] < OUTLIER_LIKENESS and (better >= 0).sum() != 1:
             found.append(_unlike_each_other(people, person, float(likeness[0])))
             continue
-        for face, alike, rival in zip(faces, likeness, rivals, strict=True):
-            if rival is not None or alike < OUTLIER_LIKENESS:
-                found.append(_outlier(people, int(face), float(alike), rival))
+        found += [
+            _outlier(people, photos.start + place, float(likeness[place]), int(better[place]))
+            for place in np.flatnonzero((better >= 0) | (likeness < OUTLIER_LIKENESS)).tolist()
+        ]
     return sorted(found, key=lambda outlier: outlier.likeness)
 
 
-def _rival(trials: Trials, face: int, person: int, same: set[frozenset[int]]) -> int | None:
-    """Who scores clearly more with a photo than its own person does, unless both are probably one."""
-    rival = int(trials.rival_person[face])
-    leads = rival >= 0 and trials.rival[face] > trials.genuine[face] + RIVAL_LEAD
-    return rival if leads and frozenset((person, rival)) not in same else None
-
-
-def _outlier(people: Crowd, face: int, likeness: float, rival: int | None) -> Outlier:
+def _outlier(people: Crowd, face: int, likeness: float, rival: int) -> Outlier:
     person = people.people[people.owner[face]]
-    if rival is None:
+    if rival < 0:
         said = f"Unlike the other photos of {person.name}: look at it, and delete it if it is poor or of somebody else."
         return Outlier(known(person), (people.face_id(face),), likeness, None, said)
     other = people.people[rival]
