@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -57,6 +58,33 @@ def progress(text: str, last: bool = False) -> None:
     """A line on stderr; on a terminal it is written over by the next, and stays when it is the last."""
     over = sys.stderr.isatty()
     print(f"\r{text:<100}" if over else text, end="" if over and not last else "\n", file=sys.stderr, flush=True)
+
+
+class Pace:
+    """Says how far a long piece of work is, how fast it goes and how long the rest takes at that rate."""
+
+    SECONDS_BETWEEN = 1.0 if sys.stderr.isatty() else 15.0
+
+    def __init__(self, what: str, total: int, stays: bool = True) -> None:
+        """`stays`: the last line is said in any case, and is not written over."""
+        self._what, self._total, self._done, self._stays = what, total, 0, stays
+        self._began = self._said = time.monotonic()
+
+    def step(self) -> None:
+        """One more is done."""
+        self._done += 1
+        now = time.monotonic()
+        last = self._stays and self._done == self._total
+        if not last and now - self._said < self.SECONDS_BETWEEN:
+            return
+        self._said = now
+        rate = self._done / max(1e-9, now - self._began)
+        left = "" if last else f", {in_words((self._total - self._done) / rate)} left"
+        progress(f"{self._done:,} of {self._total:,} {self._what}, {rate:.1f} a second{left}", last=last)
+
+
+def in_words(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

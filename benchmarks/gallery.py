@@ -20,9 +20,8 @@ import argparse
 import contextlib
 import hashlib
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +30,12 @@ from typing import Any
 import numpy as np
 import psutil
 import psycopg2
-from _report import save_picture
-from _synthetic import MODEL_ID, Population, Vectors, load
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from _database import database
+from _report import save_picture
+from _synthetic import MODEL_ID, Population, Vectors, load
 
 from recognizer import evidence
 from recognizer.deadline import Deadline
@@ -44,9 +45,6 @@ from recognizer.gallery.cohorts import bring_up_to_date
 from recognizer.gallery.migrate import known_migrations, migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
-from recognizer.host import datadir
-from recognizer.host.account import database_account
-from recognizer.postgres.server import BundledPostgres
 
 COHORT = 50
 SAME = 1e-4
@@ -73,20 +71,6 @@ class Measured:
 
 def say(text: str) -> None:
     print(f"\r{time.strftime('%H:%M:%S')} {text:<70}", end="", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def database(url: str | None) -> Iterator[tuple[str, int | None]]:
-    """A database of our own, or the one that is given: its URL and, if it is ours, the server's process id."""
-    if url:
-        yield url, None
-        return
-    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)  # PostgreSQL may run as another user
-        data = Path(folder) / "data"
-        datadir.prepare(data, database_account())
-        with BundledPostgres(data) as server:
-            yield server.url, server.pid
 
 
 class Bench:

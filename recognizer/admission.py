@@ -13,7 +13,7 @@ import numpy as np
 
 from recognizer import evidence
 from recognizer.config import Settings
-from recognizer.decisions import IN_WORDS, TargetRule
+from recognizer.decisions import IN_WORDS, TargetRule, is_rejected
 from recognizer.errors import BelongsToOther, FaceTooSmall, LowQuality, Refusal
 from recognizer.faces import Face, Neighbour, Neighbourhood, NewFace, Remark
 
@@ -98,7 +98,7 @@ def _best_other(
     face: NewFace, near: Sequence[Neighbour], around: Neighbourhood, whose: Whose
 ) -> tuple[Neighbour | None, _Lead]:
     scores = TargetRule(OTHERS_FPIR, around.people, around.shift).scores(face.embedding, near) if near else []
-    others = [(score, each) for score, each in zip(scores, near, strict=True) if not whose(each)]
+    others = [(score, each) for score, each in zip(scores, near, strict=True) if not (whose(each) or is_rejected(each))]
     own = max((score for score, each in zip(scores, near, strict=True) if whose(each)), default=-np.inf)
     if not others:
         return None, _Lead(-np.inf, -np.inf)

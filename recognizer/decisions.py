@@ -203,9 +203,14 @@ def _ranked(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(judged, key=lambda each: (-each.score, each.neighbour.distance, each.neighbour.person_id))
 
 
+def is_rejected(neighbour: Neighbour) -> bool:
+    """Whether the probe is nearer to a face that was said not to be this person's than to any of their own."""
+    return neighbour.rejected_distance is not None and neighbour.rejected_distance <= neighbour.distance
+
+
 def _if_not_rejected(candidate: Candidate) -> Candidate:
     neighbour = candidate.neighbour
-    if neighbour.rejected_distance is None or neighbour.rejected_distance > neighbour.distance:
+    if not is_rejected(neighbour):
         return candidate
     return Candidate(neighbour, min(candidate.score, REJECTED_ODDS), candidate.threshold, rejected=True)
 

@@ -22,6 +22,7 @@ from recognizer.errors import (
     Unusable,
 )
 from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection
+from recognizer.gallery.enrolment import valid_id
 from recognizer.gallery.names import comparable
 from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
@@ -182,6 +183,10 @@ class Service:
         idempotency = Idempotency(request.idempotency_key, request.digest()) if request.idempotency_key else None
         if idempotency and (earlier := self._gallery.earlier_answer(collection.name, idempotency, deadline)):
             return earlier
+        if (
+            request.person_id is not None
+        ):  # before the work on photos; that nobody erases them meanwhile is seen at the end
+            self._gallery.person(request.person_id, deadline, collection=collection.name)
         faces: list[NewFace] = []
         refused: list[Refusal] = []
         for index, photo in enumerate(request.photos):
@@ -233,9 +238,10 @@ class Service:
         embeddings = [face.embedding for face in faces]
         around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, 1, deadline)
         name = None if request.name is None else comparable(request.name)
+        person_id = None if request.person_id is None else valid_id(request.person_id)
 
         def is_meant(near: Neighbour) -> bool:
-            return near.person_id == request.person_id if name is None else comparable(near.name) == name
+            return near.person_id == person_id if name is None else comparable(near.name) == name
 
         return admit(faces, around, is_meant, self._target(collection), request.force)
 

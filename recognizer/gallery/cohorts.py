@@ -15,6 +15,7 @@ import threading
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 from psycopg2.sql import SQL
@@ -202,7 +203,7 @@ class CohortKeeper:
             deadline = Deadline(BATCH_SECONDS)
             try:
                 busy = bring_up_to_date(self._pool, deadline)
-            except RecognizerError as error:  # the database is away, say; requests tell of it louder
+            except (RecognizerError, psycopg2.Error) as error:  # away, or not migrated yet; requests tell of it louder
                 LOGGER.debug("The people's cohorts were not brought up to date: %s", error)
                 busy = 0
             pause = (BATCH_SECONDS - deadline.remaining_seconds()) * REST if busy else TICK_SECONDS

@@ -10,7 +10,7 @@ import pytest
 from calls import Photos, assert_problem, encoded, enroll, post
 from flask import Flask
 from flask.testing import FlaskClient
-from PIL import Image
+from PIL import Image, ImageFilter
 
 
 def people(client: FlaskClient) -> list[tuple[str, int]]:
@@ -184,7 +184,7 @@ def test_more_photos_than_allowed_are_refused(client: FlaskClient) -> None:
 # -- what would poison the gallery --
 
 
-def blurred(photo: bytes, radius: float = 14) -> bytes:
+def blurred(photo: bytes, radius: float = 25) -> bytes:
     with Image.open(io.BytesIO(photo)) as image:
         return encoded(image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), "PNG")
 
@@ -251,8 +251,25 @@ def test_a_repeated_request_gets_its_warnings_again(client: FlaskClient, photo: 
             photo["obama"],
             photo["biden"],
             name="Somebody",
-            headers={"Idempotency-Key": "with warnings"},
+            headers={"Idempotency-Key": "with-warnings"},
         )
         for _ in range(2)
     )
     assert first.json["warnings"] == again.json["warnings"] != []
+
+
+def test_a_persons_id_may_be_spelt_in_capitals(client: FlaskClient, photo: Photos) -> None:
+    ada = enroll(client, "Obama", photo["obama"])["person"]["id"]
+    assert post(client, "/enroll", photo["obama2"], person_id=ada.upper()).status_code == 201
+
+
+def test_an_unknown_person_is_404_whoever_is_in_the_photo(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    nobody = "00000000-0000-4000-8000-000000000000"
+    assert_problem(post(client, "/enroll", photo["obama"], person_id=nobody), 404, "person_not_found")
+
+
+def test_a_face_that_was_said_not_to_be_somebody_may_be_enrolled_as_another(client: FlaskClient, photo: Photos) -> None:
+    obama = enroll(client, "Obama", photo["obama"])["person"]["id"]
+    assert post(client, f"/v1/people/{obama}/rejections", photo["obama2"]).status_code == 201
+    assert enroll(client, "Double", photo["obama2"])["warnings"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from calls import Photos, assert_problem, enroll, post
+from calls import Photos, assert_problem, encoded, enroll, post
 from flask.testing import FlaskClient
+from PIL import Image
 
 from recognizer.app import create_app
 from recognizer.runtime import Runtime
@@ -140,3 +142,42 @@ def test_a_gallery_made_with_other_crops_or_another_detector_goes_on_working(
     enroll(client, "Ada", photo["obama3"])  # faces of both kinds, one person
     (face,) = post(client, "/recognize", photo["obama2"], top_k=5).json["faces"]
     assert [each["person"]["name"] for each in face["candidates"]] == ["Ada", "Bob"]
+
+
+def test_nobody_is_in_an_image_twice_when_unique_is_asked_for(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama2"])
+    enroll(client, "Biden", photo["biden"])
+    with Image.open(io.BytesIO(photo["obama"])) as one:
+        one = one.convert("RGB").resize((400, 400 * one.height // one.width))
+        twice = Image.new("RGB", (800, one.height))
+        twice.paste(one, (0, 0))
+        twice.paste(one, (400, 0))
+    both = post(client, "/recognize", encoded(twice)).json["faces"]
+    assert [face["person"]["name"] for face in both] == ["Obama", "Obama"]
+    faces = post(client, "/recognize", encoded(twice), unique="true").json["faces"]
+    named = [face["person"]["name"] for face in faces if face["person"]]
+    assert named == ["Obama"]
+    (other,) = [face for face in faces if face["person"] is None]
+    assert other["decision"] == "unknown"
+    assert "in this image already" in other["reasons"][0]
+
+
+def test_unique_must_be_true_or_false(client: FlaskClient, photo: Photos) -> None:
+    assert_problem(post(client, "/recognize", photo["obama"], unique="perhaps"), 400, "invalid_request")
+
+
+def test_a_stricter_target_of_the_collection_asks_for_more(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    (lenient,) = post(client, "/recognize", photo["obama2"]).json["faces"]
+    assert client.patch("/v1/collections/default", json={"target_fpir": 0.00001}).status_code == 200
+    (strict,) = post(client, "/recognize", photo["obama2"]).json["faces"]
+    assert strict["threshold"] < lenient["threshold"]
+    assert strict["confidence"] < lenient["confidence"]
+    assert strict["distance"] == lenient["distance"]
+
+
+def test_a_collections_threshold_is_the_plain_rule(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    assert client.patch("/v1/collections/default", json={"threshold": 0.6}).status_code == 200
+    (face,) = post(client, "/recognize", photo["obama2"]).json["faces"]
+    assert (face["decision"], face["threshold"]) == ("match", 0.6)

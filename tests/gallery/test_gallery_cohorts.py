@@ -146,11 +146,12 @@ def test_the_keeper_works_by_itself(
         eventually(lambda: gallery.stale_cohorts(Deadline(60)) == 0)
 
 
-def test_people_who_are_all_alike_shift_the_rule(gallery: Gallery, pool: Pool, enrol: Enrol, sql: Sql) -> None:
+@pytest.mark.parametrize("pairs", [BATCH // 2, 40])  # one full batch, and more than one
+def test_people_who_are_all_alike_shift_the_rule(gallery: Gallery, pool: Pool, enrol: Enrol, pairs: int) -> None:
     """As in a gallery of one family: what strangers score there is more than among people of all kinds."""
     random = np.random.default_rng(2)
     kind = evidence.learned().centre + random.normal(0, 0.05, 128)
-    for n in range(40):
+    for n in range(pairs):
         pair = (kind + random.normal(0, 0.03, 128)).astype(np.float32)
         enrol(f"person {n}", pair)
         enrol(f"double {n}", (pair + random.normal(0, 0.005, 128)).astype(np.float32))
