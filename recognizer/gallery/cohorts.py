@@ -129,9 +129,9 @@ def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) 
         if rows:
             template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
             execute_values(cursor, UPDATE, rows, template, page_size=len(rows))
-    if (
-        len(rows) < BATCH
-    ):  # these were the last ones; in a transaction of its own, for enrolling locks the other way round
+        cursor.execute(STALE)
+        more = cursor.fetchone()
+    if more is None or more[0] != space_id:  # in a transaction of its own, for enrolling locks the other way round
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
             _shift(cursor, space_id, people)
     return len(rows)

@@ -184,7 +184,7 @@ def test_more_photos_than_allowed_are_refused(client: FlaskClient) -> None:
 # -- what would poison the gallery --
 
 
-def blurred(photo: bytes, radius: float = 25) -> bytes:
+def blurred(photo: bytes, radius: float = 16) -> bytes:
     with Image.open(io.BytesIO(photo)) as image:
         return encoded(image.convert("RGB").filter(ImageFilter.GaussianBlur(radius)), "PNG")
 
