@@ -102,7 +102,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def save_picture(path: Path, columns: int, rows: int, draw: Callable[[Any], None]) -> None:
     """Let `draw` fill the panels, an array of `rows` by `columns`, and write them to `path`; say what became of it."""
     if importlib.util.find_spec("matplotlib") is None:
-        print("\nNo picture, for matplotlib is not installed; get it with: pip install 'recognizer[plots]'")
+        print("\nNo picture, for matplotlib is not installed; get it with: pip install matplotlib")
         return
     import matplotlib
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask, Response
 
 from recognizer import config
-from recognizer.api import collections, observation, ops, problems, rejections, v1
+from recognizer.api import calibration, collections, observation, ops, problems, rejections, v1
 from recognizer.api.uploads import UploadRequest
 from recognizer.config import Settings
 from recognizer.runtime import Runtime
@@ -34,6 +34,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(v1.people(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
+    app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
     app.after_request(_add_headers)
     return app

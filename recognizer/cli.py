@@ -1,4 +1,4 @@
-"""The command line: serve, keys, migrate. It reads the settings and calls the layers below."""
+"""The command line: serve, keys, migrate, calibrate. It reads the settings and calls the layers below."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from recognizer.servers.child import COMMANDS as SERVERS
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATA_DIR = click.Path(path_type=Path, file_okay=False)
+PICTURE_FILE = click.Path(path_type=Path, dir_okay=False)
 CONFIG_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -86,6 +87,23 @@ def check(config_file: Path | None, data_dir: Path | None) -> None:
         click.echo(f"{finding.part:<10} {finding.detail}")
     if failed:
         raise click.ClickException(f"{failed} of the parts would not work; mend what is marked FAILED.")
+
+
+@main.command()
+@common_options
+@click.option("--collection", default="default", help="The collection to look at.")
+@click.option("--picture", type=PICTURE_FILE, help="Draw the two distributions to this PNG.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+def calibrate(
+    config_file: Path | None, data_dir: Path | None, collection: str, picture: Path | None, as_json: bool
+) -> None:
+    """Say what to expect from the enrolled people, which target to take, and which photos to mend."""
+    from recognizer import calibrating  # it loads numerical libraries; the commands above do without
+
+    report = calibrating.report(config.load({"data_dir": data_dir}, config_file), collection)
+    if picture:
+        calibrating.save_picture(report, picture)
+    click.echo(calibrating.written(report, as_json))
 
 
 @main.group()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from typing import Any
 
 from recognizer.config import Settings
@@ -32,6 +33,7 @@ class Runtime:
                 "a server started by hand needs it."
             )
         self.settings = settings
+        self.calibrating = threading.Lock()
         self.metrics = Metrics()
         self.tally = Tally()
         with contextlib.ExitStack() as opening:

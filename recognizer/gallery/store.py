@@ -11,12 +11,13 @@ from psycopg2.extensions import cursor as Cursor
 from recognizer.deadline import Deadline
 from recognizer.errors import InvalidRequest, PersonNotFound, Refusal
 from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Rejection, Remark, StoredFace
-from recognizer.gallery import cohorts, collections, enrolment, people, rejections, search
+from recognizer.gallery import cohorts, collections, enrolment, people, reading, rejections, search
 from recognizer.gallery.collections import Collection, CollectionOverview
 from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, valid_id
 from recognizer.gallery.names import comparable
 from recognizer.gallery.people import Erasure
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.reading import EnrolledPeople
 
 __all__ = ["Collection", "CollectionOverview", "EnrolledFace", "Enrolment", "Erasure", "Gallery", "Idempotency"]
 
@@ -73,6 +74,10 @@ class Gallery:
     ) -> Neighbourhood:
         """The people near each probe, at least `k` where there are so many; see `search.nearest`."""
         return search.nearest(self._pool, collection, embeddings, model_id, k, deadline)
+
+    def embeddings(self, collection: str, model_id: str, deadline: Deadline) -> EnrolledPeople:
+        """The faces of a collection themselves, or a sample of very many; see `reading.embeddings`."""
+        return reading.embeddings(self._pool, collection, model_id, deadline)
 
     def stale_cohorts(self, deadline: Deadline) -> int:
         """How many people's cohort figures wait to be brought up to date; see `cohorts`."""

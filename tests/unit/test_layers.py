@@ -12,9 +12,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
     {"vision", "gallery"},
-    {"decisions", "admission", "service", "vitals", "runtime"},
+    {"decisions", "admission", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "check", "servers", "cli", "__main__"},
+    {"host", "postgres", "supervisor", "check", "calibrating", "servers", "cli", "__main__"},
 ]
 ROOMS = {
     "PIL": {"vision.images"},
@@ -28,9 +28,11 @@ ROOMS = {
     "werkzeug": {"api", "app", "servers.development"},
     "gunicorn": {"servers.linux"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"cli", "supervisor"},
+    "click": {"calibrating", "cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
+    "matplotlib": {"calibration.picture"},
+    "scipy": {"decisions"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

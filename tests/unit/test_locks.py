@@ -11,8 +11,12 @@ import pytest
 LOCKS = Path(__file__).resolve().parents[2] / "requirements"
 
 COMPILED = {
+    "contourpy",
     "dlib-bin",
+    "fonttools",
+    "kiwisolver",
     "markupsafe",
+    "matplotlib",
     "ml-dtypes",
     "numpy",
     "onnx",
@@ -23,6 +27,7 @@ COMPILED = {
     "psutil",
     "psycopg2-binary",
     "pydantic-core",
+    "scipy",
 }
 """These have wheels for Windows (64-bit x86), Python 3.11 to 3.14. Before another one is added here, look:
 pip download --no-deps --only-binary=:all: --platform win_amd64 --python-version 3.11 NAME==VERSION

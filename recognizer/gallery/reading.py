@@ -1,0 +1,124 @@
+"""The enrolled faces themselves, for work that looks at all of a collection: calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+
+from recognizer.deadline import Deadline
+from recognizer.errors import CollectionNotFound
+from recognizer.faces import space_of
+from recognizer.gallery.names import comparable
+from recognizer.gallery.pool import Pool
+
+
+class ReadingLimits(NamedTuple):
+    """How much is read at most. What is left out is drawn by a hash of its id: always the same, and no first ones."""
+
+    people: int = 5_000
+    faces: int = 20_000
+    faces_per_person: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledPerson:
+    """A person's faces in one space."""
+
+    id: str
+    name: str
+    face_ids: tuple[str, ...]
+    embeddings: NDArray[np.float32] = field(repr=False, compare=False)
+    """(n, 128) float32, in the order of `face_ids`; n is at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledPeople:
+    """The people of a collection, as far as they were read, and how many there are in all.
+
+    `threshold` and `target_fpir` are the collection's own (None: it has none), `shift` what `evidence.score_at` wants
+    to know of the space, `faces_elsewhere` how many faces lie in other spaces and cannot be compared with these.
+    """
+
+    collection: str
+    revision: int
+    threshold: float | None
+    target_fpir: float | None
+    shift: float
+    people_enrolled: int
+    faces_enrolled: int
+    faces_elsewhere: int
+    people: tuple[EnrolledPerson, ...]
+
+
+COLLECTION = """
+    SELECT collection.name, collection.revision, collection.threshold, collection.target_fpir,
+           space.id, coalesce(space.shift, 0), coalesce(space.people, 0), coalesce(space.faces, 0),
+           (SELECT coalesce(sum(faces), 0) FROM spaces
+            WHERE collection_id = collection.id AND name <> %(space)s)::bigint
+    FROM collections AS collection
+    LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
+    WHERE collection.name_key = %(collection)s
+"""
+
+# Those with many photos lose some before anybody loses all. The templates say who has a face in the space, without a
+# look at the faces.
+FACES = """
+    WITH asked AS (SELECT id, model_ids FROM spaces WHERE id = %(space_id)s),
+    drawn AS (
+        SELECT template.person_id
+        FROM templates AS template
+        WHERE template.space_id = %(space_id)s
+        ORDER BY hashtextextended(template.person_id::text, 0), template.person_id
+        LIMIT %(people)s
+    ), ranked AS (
+        SELECT face.id,
+               row_number() OVER (
+                   PARTITION BY face.person_id ORDER BY hashtextextended(face.id::text, 0), face.id
+               ) AS place
+        FROM drawn CROSS JOIN asked
+        JOIN faces AS face ON face.person_id = drawn.person_id AND ARRAY[face.model_id] <@ asked.model_ids
+    ), kept AS (
+        SELECT id FROM ranked WHERE place <= %(faces_per_person)s ORDER BY place, id LIMIT %(faces)s
+    )
+    SELECT person.id, person.name, face.id, face.embedding
+    FROM kept JOIN faces AS face ON face.id = kept.id JOIN people AS person ON person.id = face.person_id
+    ORDER BY person.id, face.created_at, face.id
+"""
+
+
+def embeddings(
+    pool: Pool,
+    collection: str,
+    model_id: str,
+    deadline: Deadline,
+    limits: ReadingLimits = ReadingLimits(),  # noqa: B008 (immutable)
+) -> EnrolledPeople:
+    """Read the faces of a collection that lie in the space of `model_id`, ordered by person.
+
+    Raises:
+        CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
+    """
+    asked = {"collection": comparable(collection), "space": space_of(model_id)}
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        # both statements see one state: nobody is half erased
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        cursor.execute(COLLECTION, asked)
+        row = cursor.fetchone()
+        if row is None:
+            raise CollectionNotFound(f"There is no collection `{collection}`.")
+        name, revision, threshold, target, space_id, shift, people_count, faces_count, elsewhere = row
+        cursor.execute(FACES, {"space_id": space_id, **limits._asdict()})
+        rows = cursor.fetchall()
+    people = tuple(_person(list(faces)) for _, faces in groupby(rows, itemgetter(0)))
+    return EnrolledPeople(name, revision, threshold, target, shift, people_count, faces_count, elsewhere, people)
+
+
+def _person(rows: list[tuple[str, str, str, Vector]]) -> EnrolledPerson:
+    person_id, name = rows[0][:2]
+    return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), np.stack([row[3].to_numpy() for row in rows]))
