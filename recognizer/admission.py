@@ -73,18 +73,24 @@ def admit(faces: Sequence[NewFace], around: Neighbourhood, whose: Whose, target_
     done = Admission([], [], [])
     for face, near in zip(faces, around.of_probes, strict=True):
         other, lead = _best_other(face, near, around, whose)
-        if other is None:
-            done.admitted.append(face)
-            continue
         sure = TargetRule(OTHERS_FPIR, around.people, around.shift).needed
-        if lead.score >= sure and lead.ahead >= OTHERS_LEAD and not force:
-            done.refused.append(Refusal(face.index, BelongsToOther.code, _belongs(face, other)))
+        if other and lead.score >= sure and lead.ahead >= OTHERS_LEAD and not force:
+            done.refused.append(Refusal(face.index, BelongsToOther.code, _belongs(face, other), other.name))
             continue
         done.admitted.append(face)
-        if lead.score >= TargetRule(target_fpir, around.people, around.shift).needed and lead.ahead >= 0:
+        if other and lead.score >= TargetRule(target_fpir, around.people, around.shift).needed and lead.ahead >= 0:
             detail = f"Photo {face.index} is like {other.name}, who is enrolled; look whether it is the same person."
-            done.warnings.append(Remark(face.index, "resembles_other_person", detail))
+            done.warnings.append(Remark(face.index, "resembles_other_person", detail, other.name))
+        done.warnings.extend(_rejected_before(face, near, whose))
     return done._replace(warnings=done.warnings + unlike_each_other(done.admitted, around, whose, faces))
+
+
+def _rejected_before(face: NewFace, near: Sequence[Neighbour], whose: Whose) -> list[Remark]:
+    """A warning about a face that was said not to be the person's: it goes on not being recognised as that person."""
+    if not any(whose(each) and is_rejected(each) for each in near):
+        return []
+    detail = f"Photo {face.index} is like a face that was said not to be this person's; undo that rejection if it is."
+    return [Remark(face.index, "rejected_before", detail)]
 
 
 class _Lead(NamedTuple):

@@ -101,9 +101,9 @@ def calibrate(
     from recognizer import calibrating  # it loads numerical libraries; the commands above do without
 
     report = calibrating.report(config.load({"data_dir": data_dir}, config_file), collection)
+    click.echo(calibrating.written(report, as_json))
     if picture:
         calibrating.save_picture(report, picture)
-    click.echo(calibrating.written(report, as_json))
 
 
 @main.group()

@@ -4,7 +4,8 @@ Two rules, of which a collection has one in force:
 
 - **TargetRule**, the usual one: a name is given where the score of the best candidate (`evidence.scores`) is one that
   only the share `target_fpir` of strangers reaches with anybody in a gallery of this size.
-- **FixedThreshold**, where a distance is given: the nearest face within it is a match, as in face_recognition.
+- **FixedThreshold**, where a distance is given: the nearest face within it is a match, as in face_recognition,
+  however near others are.
 
 Either gives each candidate log-odds: 0 at the decision point. `confidence` is their logistic function.
 """
@@ -32,7 +33,7 @@ SCORE_SLOPE: Final = 20.0
 """Log-odds per unit of score. Genuine scores lie 0.2 to 0.4 above the decision point (confidence 0.98 and more)."""
 
 AMBIGUOUS_ODDS: Final = 1.0
-"""A second person whose log-odds are less than this below the best one's, 0.05 of either score, is too near to tell."""
+"""A second person whose log-odds are less than this below the best one's, 0.05 of score, is too near to tell."""
 
 REJECTED_ODDS: Final = -3.0
 """What a candidate has at most whose rejected face is nearer than any of their own: confidence 0.05."""
@@ -56,7 +57,8 @@ IN_WORDS: Final = {
 class Candidate:
     """A person the probe may show.
 
-    `score` are the rule's log-odds, 0 at the decision point; `threshold` the distance at which they would be 0;
+    `score` are the rule's log-odds, 0 at the decision point; `threshold` the distance that goes with 0, were the
+    person less alike by just that much (`distance` is below it where the score is above 0, and the other way round);
     `rejected` says that this face was said not to be that person.
     """
 
@@ -92,6 +94,11 @@ class Verdict:
 class Rule(Protocol):
     """What is asked of a candidate."""
 
+    @property
+    def ambiguous_odds(self) -> float:
+        """By how much the best candidate must be ahead of the second to be told from them."""
+        ...
+
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours of a probe as candidates, in no particular order."""
         ...
@@ -106,6 +113,7 @@ class FixedThreshold:
     """The L2 distance up to which (inclusive) the nearest person is a match."""
 
     threshold: float
+    ambiguous_odds: float = 0.0
 
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """By the distance to the nearest face alone."""
@@ -124,6 +132,7 @@ class TargetRule:
     target_fpir: float
     people: int
     shift: float
+    ambiguous_odds: float = AMBIGUOUS_ODDS
 
     @property
     def needed(self) -> float:
@@ -212,7 +221,8 @@ def _if_not_rejected(candidate: Candidate) -> Candidate:
     neighbour = candidate.neighbour
     if not is_rejected(neighbour):
         return candidate
-    return Candidate(neighbour, min(candidate.score, REJECTED_ODDS), candidate.threshold, rejected=True)
+    threshold = min(candidate.threshold, neighbour.rejected_distance or 0.0)  # nearer, it would not be rejected
+    return Candidate(neighbour, min(candidate.score, REJECTED_ODDS), threshold, rejected=True)
 
 
 def _without_doubles(ranked: list[list[Candidate]]) -> tuple[list[list[Candidate]], list[str | None]]:
@@ -237,7 +247,9 @@ def _without_doubles(ranked: list[list[Candidate]]) -> tuple[list[list[Candidate
 
 
 def _verdict(face: Face, candidates: list[Candidate], rule: Rule, taken: str | None) -> Verdict:
-    reasons = [f"{taken} is in this image already, with a face that is more alike."] if taken else []
+    reasons = (
+        [f"{taken} is in this image with another face; so all its faces together are most alike."] if taken else []
+    )
     if not candidates:
         nobody = "There is nobody in this collection to compare with yet."
         return Verdict("unknown", (), None, tuple(reasons or [nobody]))
@@ -255,7 +267,7 @@ def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) 
         return "low_quality", [_flaws(face), *reasons]
     if best.score < 0:
         return "unknown", reasons
-    if second and second.score > best.score - AMBIGUOUS_ODDS:
+    if second and second.score > best.score - rule.ambiguous_odds:
         return "ambiguous", [f"{best.neighbour.name} and {second.neighbour.name} are about equally alike.", *reasons]
     return "match", reasons
 

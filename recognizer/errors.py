@@ -98,6 +98,8 @@ class Refusal:
     index: int
     code: str
     detail: str
+    other: str = ""
+    """The name of another person that the detail tells."""
 
 
 class EnrolmentRefused(RecognizerError):

@@ -7,7 +7,7 @@ Text-Independent Speaker Verification Systems, 2000; Shum et al., Unsupervised S
 are the people of the gallery and, so that a gallery of four people has one too, 2,000 imaginary ones: draws from a
 distribution that was fitted to embeddings, none of them anybody's. docs/adr/0007-decisions.md has the measurements.
 
-The numbers are in evidence.npz, which benchmarks/learn_decisions.py has learned and describes.
+The numbers are in evidence.npz, which benchmarks/learn_evidence.py has learned and describes.
 """
 
 from __future__ import annotations

@@ -169,6 +169,8 @@ class Remark:
     index: int
     code: str
     detail: str
+    other: str = ""
+    """The name of another person that the detail tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,8 +66,9 @@ class EnrolRequest:
     def digest(self) -> bytes:
         """SHA-256 over what makes two requests to a collection the same one."""
         digest = hashlib.sha256()
-        options = (self.name, self.person_id, self.external_id, self.metadata, self.largest_face, self.force)
-        digest.update(repr(options).encode())
+        options = (self.name, self.person_id, self.external_id, self.metadata, self.largest_face)
+        # what came later counts only where it is given: a retry after an upgrade is the same request
+        digest.update(repr((*options, "force") if self.force else options).encode())
         for photo in self.photos:
             digest.update(hashlib.sha256(photo).digest())
         return digest.digest()

@@ -68,6 +68,8 @@ class Findings:
     duplicate_count: int = 0
     confusable: tuple[Pair, ...] = ()
     confusable_count: int = 0
+    counted_all: bool = True
+    """False where there were so many pairs of people that only a part was looked at."""
 
 
 def find(
@@ -90,6 +92,7 @@ def find(
         duplicate_count=int(is_one.sum()),
         confusable=_listed(people, found, is_confusable),
         confusable_count=int(is_confusable.sum()),
+        counted_all=len(found.likeness) <= MAX_PAIRS,
     )
 
 

@@ -206,6 +206,8 @@ def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings, fixed: 
             f"A fixed distance of {fixed:g} decides in this collection; "
             "the figures say what its target would do instead."
         )
+    if not findings.counted_all:
+        notes.append("So many people are like each other that only a part of the pairs was counted.")
     if findings.duplicate_count:
         notes.append(
             f"Pairs of people who are probably one: {findings.duplicate_count:,}. Until they are merged they count as "

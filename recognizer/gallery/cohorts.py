@@ -15,14 +15,12 @@ import threading
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 from psycopg2.sql import SQL
 
 from recognizer import evidence
 from recognizer.deadline import Deadline
-from recognizer.errors import RecognizerError
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import Limits, Size, breadth
 
@@ -48,13 +46,14 @@ STALE = """
     WHERE EXISTS (
         SELECT FROM cohorts WHERE space_id = space.id AND seen < greatest(0, space.changes - space.people / 10)
     )
-    ORDER BY space.id
+    ORDER BY EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND seen < 0) DESC, random()
     LIMIT 1
 """
+"""One that has somebody to be found: new people first, and no space waits for another to be done with."""
 
 COUNT_STALE = """
     SELECT count(*) FROM cohorts JOIN spaces AS space ON space.id = space_id
-    WHERE seen < greatest(0, space.changes - space.people / 10)
+    WHERE seen < greatest(0, space.changes - space.people / 10) AND coalesce(space_id = %s, true)
 """
 
 NEAREST = SQL("""
@@ -104,10 +103,10 @@ class Person(NamedTuple):
     cohorts: list[float | None]
 
 
-def stale(pool: Pool, deadline: Deadline) -> int:
-    """How many people's figures are older than is promised."""
+def stale(pool: Pool, deadline: Deadline, space_id: int | None = None) -> int:
+    """How many people's figures are older than is promised, in all spaces or in one."""
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        cursor.execute(COUNT_STALE)
+        cursor.execute(COUNT_STALE, (space_id,))
         return int(cursor.fetchall()[0][0])
 
 
@@ -129,11 +128,9 @@ def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) 
         if rows:
             template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
             execute_values(cursor, UPDATE, rows, template, page_size=len(rows))
-        cursor.execute(STALE)
-        more = cursor.fetchone()
-    if more is None or more[0] != space_id:  # in a transaction of its own, for enrolling locks the other way round
+    if not stale(pool, deadline, space_id):
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
-            _shift(cursor, space_id, people)
+            _shift(cursor, space_id)
     return len(rows)
 
 
@@ -167,17 +164,25 @@ def _figures(person: Person, people: int) -> tuple[float, float | None]:
     alike = np.array(person.likenesses)
     of_probe = evidence.cohort_likenesses(person.template, alike, max(1, people - 1))
     of_people = np.array([likeness if cohort is None else cohort for cohort in person.cohorts])
+    # this person is among the most alike of the others; a stranger would not be
+    of_people -= np.maximum(0.0, alike - of_people) / evidence.cohort_size(people - 1)
     return likeness, float(evidence.scores(alike, of_probe, of_people).max())
 
 
-def _shift(cursor: Cursor, space_id: int, people: int) -> None:
-    """By how much the space's people are more alike than those that the rule's constants come from."""
-    cursor.execute(RIVALS, (1 - SHIFT_RATE, space_id))
-    known, rival = cursor.fetchall()[0]
-    if not known:
+def _shift(cursor: Cursor, space_id: int) -> None:
+    """By how much the space's people are more alike than those that the rule's constants come from.
+
+    In a transaction of its own, which locks as enrolling does: first the space, then its figures.
+    """
+    cursor.execute("SELECT people FROM spaces WHERE id = %s FOR NO KEY UPDATE", (space_id,))
+    if (row := cursor.fetchone()) is None:
         return
-    difference = float(np.clip(rival - evidence.score_at(SHIFT_RATE, max(1, people - 1)), -MAX_SHIFT, MAX_SHIFT))
-    shift = difference * known / (known + SHIFT_PEOPLE)
+    cursor.execute(RIVALS, (1 - SHIFT_RATE, space_id))
+    ((known, rival),) = cursor.fetchall()
+    shift = 0.0
+    if known:
+        expected = evidence.score_at(SHIFT_RATE, max(1, row[0] - 1))
+        shift = float(np.clip(rival - expected, -MAX_SHIFT, MAX_SHIFT)) * known / (known + SHIFT_PEOPLE)
     cursor.execute("UPDATE spaces SET shift = %s WHERE id = %s", (shift, space_id))
 
 
@@ -198,12 +203,18 @@ class CohortKeeper:
         self._thread.join(BATCH_SECONDS)
 
     def _run(self) -> None:
-        pause = TICK_SECONDS
+        pause, failed = TICK_SECONDS, False
         while not self._stop.wait(pause):
             deadline = Deadline(BATCH_SECONDS)
             try:
-                busy = bring_up_to_date(self._pool, deadline)
-            except (RecognizerError, psycopg2.Error) as error:  # away, or not migrated yet; requests tell of it louder
-                LOGGER.debug("The people's cohorts were not brought up to date: %s", error)
-                busy = 0
-            pause = (BATCH_SECONDS - deadline.remaining_seconds()) * REST if busy else TICK_SECONDS
+                busy = bring_up_to_date(self._pool, deadline) > 0
+                failed = False
+            except Exception as error:  # noqa: BLE001 - whatever it is, it passes or a request will tell; we go on
+                LOGGER.log(
+                    logging.DEBUG if failed else logging.WARNING,
+                    "The people's cohorts cannot be brought up to date; decisions rest on older ones meanwhile: %s",
+                    error,
+                )
+                busy, failed = True, True
+            worked = BATCH_SECONDS - deadline.remaining_seconds()
+            pause = max(worked * REST, TICK_SECONDS if failed else 0.0) if busy else TICK_SECONDS

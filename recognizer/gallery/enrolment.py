@@ -50,8 +50,12 @@ class Enrolment:
     warnings: tuple[Remark, ...] = ()
 
     def as_json(self) -> str:
-        """The enrolment as a JSON text, for `from_json`."""
-        return json.dumps(asdict(self))
+        """The enrolment as a JSON text, for `from_json`; without the names of others, who may be erased meanwhile."""
+        plain = asdict(self)
+        for said in (*plain["refused"], *plain["warnings"]):
+            if other := said.pop("other"):
+                said["detail"] = said["detail"].replace(other, "another person")
+        return json.dumps(plain)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Enrolment:

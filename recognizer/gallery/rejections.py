@@ -11,7 +11,7 @@ import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest, RejectionNotFound
-from recognizer.faces import Embedding, Rejection
+from recognizer.faces import Embedding, Rejection, space_of
 from recognizer.gallery import people
 from recognizer.gallery.enrolment import grow_revision
 
@@ -40,9 +40,9 @@ def add(
         raise Conflict(f"This person has {MAX_OF_ONE_PERSON:,} rejections, the most there may be; undo old ones first.")
     # The clock's time, not the transaction's: those who waited for the lock come after whom they waited for.
     cursor.execute(
-        "INSERT INTO rejections (id, person_id, collection_id, embedding, model_id, created_at, created_by)"
-        " VALUES (%s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
-        (str(uuid.uuid4()), person_id, collection_id, embedding, model_id, by),
+        "INSERT INTO rejections (id, person_id, collection_id, embedding, model_id, space, created_at, created_by)"
+        " VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
+        (str(uuid.uuid4()), person_id, collection_id, embedding, model_id, space_of(model_id), by),
     )
     return Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
 

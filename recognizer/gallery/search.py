@@ -95,23 +95,20 @@ NEAREST = SQL("""
            person.id, person.name, near.face_id, near.distance, near.likeness, near.radius, near.cohort, near.rejected
     FROM collections AS collection
     LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
-    LEFT JOIN LATERAL unnest(%(probes)s::vector[], %(directions)s::vector[])
-        WITH ORDINALITY AS probe (embedding, direction, position) ON true
     LEFT JOIN LATERAL (
-        SELECT candidate.person_id, face.id AS face_id, face.distance, face.radius, template.likeness, (
+        SELECT embedding, position, l2_normalize(embedding - %(centre)s)::halfvec(128) AS direction
+        FROM unnest(%(probes)s::vector[]) WITH ORDINALITY AS sent (embedding, position)
+        OFFSET 0  -- reckoned once for each probe
+    ) AS probe ON true
+    LEFT JOIN LATERAL (
+        SELECT candidate.person_id, face.id AS face_id, face.distance, face.radius, candidate.likeness, (
             SELECT likeness FROM cohorts WHERE person_id = candidate.person_id AND space_id = space.id
         ) AS cohort, (
             SELECT min(embedding <-> probe.embedding)
             FROM rejections
-            WHERE person_id = candidate.person_id AND ARRAY[model_id] <@ space.model_ids
+            WHERE person_id = candidate.person_id AND rejections.space = space.name
         ) AS rejected
         FROM ({candidates}) AS candidate
-        CROSS JOIN LATERAL (
-            SELECT -(embedding <#> probe.direction::halfvec(128)) AS likeness
-            FROM templates
-            WHERE person_id = candidate.person_id AND space_id = space.id
-            LIMIT 1
-        ) AS template
         CROSS JOIN LATERAL (
             SELECT id, embedding <-> probe.embedding AS distance, embedding <-> %(centre)s AS radius
             FROM faces
@@ -127,13 +124,20 @@ NEAREST = SQL("""
 
 ALL_FACES = Way(
     SQL("""
-            SELECT person_id FROM (
+            SELECT person_id, template.likeness
+            FROM (
                 SELECT DISTINCT ON (person_id) person_id, embedding <-> probe.embedding AS distance
                 FROM faces
                 WHERE collection_id = space.collection_id AND model_id = ANY (space.model_ids)
                   AND probe.embedding IS NOT NULL
                 ORDER BY person_id, distance
             ) AS nearest_face_of_each
+            CROSS JOIN LATERAL (
+                SELECT -(embedding <#> probe.direction) AS likeness
+                FROM templates
+                WHERE person_id = nearest_face_of_each.person_id AND space_id = space.id
+                LIMIT 1
+            ) AS template
             ORDER BY distance, person_id
             LIMIT %(candidates)s
     """)
@@ -142,20 +146,20 @@ ALL_FACES = Way(
 # the function, where the index is of no use; the operator, where it is
 ALL_TEMPLATES = Way(
     SQL("""
-            SELECT person_id
+            SELECT person_id, -(embedding <#> probe.direction) AS likeness
             FROM templates
             WHERE space_id = space.id AND probe.direction IS NOT NULL
-            ORDER BY l2_distance(embedding, probe.direction::halfvec(128)), person_id
+            ORDER BY l2_distance(embedding, probe.direction), person_id
             LIMIT %(candidates)s
     """)
 )
 
 INDEX = Way(
     SQL("""
-            SELECT person_id
+            SELECT person_id, -(embedding <#> probe.direction) AS likeness
             FROM templates
             WHERE space_id = space.id AND probe.direction IS NOT NULL
-            ORDER BY embedding <-> probe.direction::halfvec(128)
+            ORDER BY embedding <-> probe.direction
             LIMIT %(candidates)s
     """),
     # The iterative scan goes on until there are enough people of this space. Without sorting, only the HNSW index
@@ -199,7 +203,6 @@ def nearest(
         "collection": comparable(collection),
         "space": space_of(model_id),
         "probes": probes,
-        "directions": list(evidence.unit(np.array(probes))) if probes else [],
         "centre": evidence.learned().centre,
         "candidates": max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR)),
     }

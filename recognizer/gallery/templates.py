@@ -20,6 +20,9 @@ from recognizer.faces import space_of
 MAX_FACES = 500
 """A template is made of no more of a person's faces, the latest ones."""
 
+MOSTLY_IMAGINARY = 3_000
+"""Up to so many people a cohort of imaginary ones is as alike as one of real ones, on the average."""
+
 NOISE = 0.003
 """Half the width of what is added to each of the 128 numbers."""
 
@@ -54,18 +57,18 @@ TEMPLATE = """
         faces = spaces.faces + %(faces)s - (SELECT coalesce(sum(faces), 0) FROM before),
         changes = changes + 1
     WHERE id = %(space_id)s
-    RETURNING changes
+    RETURNING changes, people
 """
 
 COHORT = """
     INSERT INTO cohorts (person_id, space_id, likeness, made, seen) VALUES (%s, %s, %s, %s, -1)
-    ON CONFLICT (person_id, space_id) DO UPDATE
-        SET likeness = excluded.likeness, rival = NULL, made = excluded.made, seen = excluded.seen
+    ON CONFLICT (person_id, space_id) DO UPDATE SET made = excluded.made, seen = excluded.seen
 """
 
 ERASE = """
     WITH gone AS (DELETE FROM templates WHERE person_id = %s RETURNING space_id, faces)
-    UPDATE spaces SET people = people - 1, faces = spaces.faces - gone.faces, changes = changes + 1
+    UPDATE spaces SET people = people - 1, faces = spaces.faces - gone.faces, changes = changes + 1,
+                      shift = CASE WHEN people > 2 THEN shift ELSE 0 END
     FROM gone WHERE id = gone.space_id
 """
 """Deletes a person's templates, one in each space, and so touches as many rows as it deletes."""
@@ -91,7 +94,8 @@ def _make(cursor: Cursor, whose: dict[str, object]) -> None:
     made = evidence.template(np.array(faces[:MAX_FACES]))
     noise = np.random.default_rng().uniform(-NOISE, NOISE, made.shape).astype(np.float32)
     cursor.execute(TEMPLATE, {**whose, "template": made + noise, "faces": len(faces)})
-    (changes,) = cursor.fetchall()[0]
-    # until `cohorts` comes by: as if nobody else were enrolled
-    likeness = evidence.cohort_likeness(made, [], 0)
+    ((changes, people),) = cursor.fetchall()
+    # Of a new person, until `cohorts` comes by: as if nobody else were enrolled. Among many that would be too low, and
+    # the person too easily found; then it is not known.
+    likeness = evidence.cohort_likeness(made, [], 0) if people <= MOSTLY_IMAGINARY else None
     cursor.execute(COHORT, (whose["person_id"], whose["space_id"], likeness, changes))

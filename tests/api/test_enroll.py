@@ -258,6 +258,25 @@ def test_a_repeated_request_gets_its_warnings_again(client: FlaskClient, photo: 
     assert first.json["warnings"] == again.json["warnings"] != []
 
 
+def test_a_repeated_request_never_tells_the_name_of_somebody_who_was_erased(client: FlaskClient, photo: Photos) -> None:
+    obama = enroll(client, "Obama", photo["obama"])["person"]["id"]
+    first, again = (
+        post(client, "/enroll", photo["biden"], photo["obama"], name="Biden", headers={"Idempotency-Key": f"k{turn}"})
+        for turn in (1, 1)
+    )
+    assert "Obama" in first.text
+    assert client.delete(f"/v1/people/{obama}").json["left"] == 0
+    last = post(client, "/enroll", photo["biden"], photo["obama"], name="Biden", headers={"Idempotency-Key": "k1"})
+    assert "Obama" not in again.text + last.text
+    assert "another person's" in last.json["refused"][0]["detail"]
+
+
+def test_a_face_that_was_rejected_for_the_person_is_warned_of(client: FlaskClient, photo: Photos) -> None:
+    obama = enroll(client, "Obama", photo["obama"])["person"]["id"]
+    assert post(client, f"/v1/people/{obama}/rejections", photo["obama2"]).status_code == 201
+    assert "rejected_before" in [w["code"] for w in enroll(client, "Obama", photo["obama2"])["warnings"]]
+
+
 def test_a_persons_id_may_be_spelt_in_capitals(client: FlaskClient, photo: Photos) -> None:
     ada = enroll(client, "Obama", photo["obama"])["person"]["id"]
     assert post(client, "/enroll", photo["obama2"], person_id=ada.upper()).status_code == 201

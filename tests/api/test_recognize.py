@@ -159,7 +159,7 @@ def test_nobody_is_in_an_image_twice_when_unique_is_asked_for(client: FlaskClien
     assert named == ["Obama"]
     (other,) = [face for face in faces if face["person"] is None]
     assert other["decision"] == "unknown"
-    assert "in this image already" in other["reasons"][0]
+    assert "in this image with another face" in other["reasons"][0]
 
 
 def test_unique_must_be_true_or_false(client: FlaskClient, photo: Photos) -> None:

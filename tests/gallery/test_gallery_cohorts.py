@@ -12,6 +12,7 @@ import pytest
 from recognizer import evidence
 from recognizer.deadline import Deadline
 from recognizer.faces import NewFace
+from recognizer.gallery import cohorts
 from recognizer.gallery.cohorts import BATCH, CohortKeeper, bring_up_to_date
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import Limits
@@ -68,7 +69,9 @@ def test_figures_are_those_of_numpy(gallery: Gallery, pool: Pool, enrol: Enrol, 
     for number, (_, rival) in enumerate(figures):
         others = [n for n in range(60) if n != number]
         of_probe = evidence.cohort_likenesses(templates[number], alike[number, others], 59)
-        scores = evidence.scores(alike[number, others], of_probe, np.array([figures[n][0] for n in others]))
+        of_people = np.array([figures[n][0] for n in others])
+        of_people -= np.maximum(0, alike[number, others] - of_people) / evidence.cohort_size(59)  # but for this one
+        scores = evidence.scores(alike[number, others], of_probe, of_people)
         assert rival == pytest.approx(scores.max(), abs=5e-3)
 
 
@@ -102,19 +105,22 @@ def test_among_many_only_a_tenth_of_changes_makes_figures_old(gallery: Gallery, 
     assert all_up_to_date(pool) == 67
 
 
-def test_a_person_who_changes_meanwhile_is_reckoned_again(pool: Pool, enrol: Enrol, sql: Sql) -> None:
+def test_a_person_who_changes_meanwhile_is_reckoned_again(
+    pool: Pool, enrol: Enrol, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
     enrol("Ada")
     enrol("Grace")
-    with pool.connection() as connection, connection.cursor() as cursor:  # as an enrolment that is under way
-        cursor.execute("UPDATE cohorts SET made = made + 100 RETURNING person_id")
-        with ThreadPoolExecutor(1) as thread:
-            working = thread.submit(bring_up_to_date, pool, Deadline(20))
-            connection.commit()
-            working.result(30)
-    stale = sql("SELECT count(*) FROM cohorts WHERE seen = -1 AND made < 100")
-    assert stale == [(0,)]
-    assert all_up_to_date(pool) in (0, 2)
-    assert sql("SELECT count(*) FROM cohorts WHERE seen = -1") == [(0,)]
+    reckon = cohorts._figures
+
+    def while_the_template_is_made_anew(*given: Any) -> Any:
+        sql("UPDATE cohorts SET made = made + 100")
+        return reckon(*given)
+
+    monkeypatch.setattr(cohorts, "_figures", while_the_template_is_made_anew)
+    bring_up_to_date(pool, Deadline(20))
+    assert sql("SELECT count(*) FROM cohorts WHERE seen = -1") == [(2,)], "what was reckoned is of the old template"
+    monkeypatch.undo()
+    assert all_up_to_date(pool) == 2
 
 
 def test_only_one_works_at_a_time(pool: Pool, enrol: Enrol) -> None:
@@ -158,6 +164,65 @@ def test_people_who_are_all_alike_shift_the_rule(gallery: Gallery, pool: Pool, e
     all_up_to_date(pool)
     shift = gallery.nearest("default", [], "model-1", 1, Deadline(60)).shift
     assert 0.05 < shift <= 0.15
+
+
+def test_a_further_photo_keeps_the_figure_until_it_is_reckoned_anew(pool: Pool, enrol: Enrol, sql: Sql) -> None:
+    for name in ("Ada", "Grace", "Edith"):
+        enrol(name)
+    all_up_to_date(pool)
+    before = sql(FIGURES)
+    enrol("Ada")
+    assert sql(FIGURES) == before
+    assert all_up_to_date(pool) == 3
+    assert sql(FIGURES) != before
+
+
+def test_of_a_new_person_among_very_many_nothing_is_known_at_first(pool: Pool, enrol: Enrol, sql: Sql) -> None:
+    enrol("Ada")
+    sql("UPDATE spaces SET people = 5000")
+    enrol("Grace")
+    assert sql(FIGURES)[1] == (None, None)
+
+
+def test_a_new_person_of_one_collection_does_not_wait_for_another_collection(
+    gallery: Gallery, pool: Pool, enrol: Enrol, sql: Sql, new_face: NewFaces
+) -> None:
+    sql("INSERT INTO collections (name, name_key) VALUES ('Visitors', 'visitors')")
+    for n in range(BATCH * 3):
+        enrol(f"person {n}")
+    all_up_to_date(pool)
+    sql("UPDATE spaces SET changes = changes + 1000")  # all of them are old, nobody is new
+    gallery.enrol("visitors", [new_face()], name="Ada", deadline=Deadline(60))
+    assert bring_up_to_date(pool, Deadline(60)) == 1
+
+
+def test_the_shift_goes_with_the_people_it_came_from(gallery: Gallery, pool: Pool, enrol: Enrol, sql: Sql) -> None:
+    ids = [enrol(f"person {n}") for n in range(4)]
+    all_up_to_date(pool)
+    assert sql("SELECT shift FROM spaces") != [(0.0,)]
+    for person_id in ids:
+        gallery.delete_person(person_id, Deadline(60))
+    assert sql("SELECT people, shift FROM spaces") == [(0, 0.0)]
+
+
+def test_the_keeper_survives_whatever_happens(
+    gallery: Gallery, pool: Pool, enrol: Enrol, eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    failures = iter([OSError("no room"), RuntimeError("can't start new thread"), MemoryError()])
+    work = cohorts.bring_up_to_date
+
+    def failing_at_first(*given: Any) -> int:
+        if error := next(failures, None):
+            raise error
+        return work(*given)
+
+    monkeypatch.setattr(cohorts, "bring_up_to_date", failing_at_first)
+    enrol("Ada")
+    with CohortKeeper(pool):
+        eventually(lambda: gallery.stale_cohorts(Deadline(60)) == 0)
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert ["no room" in record.getMessage() for record in warnings] == [True]
 
 
 def test_one_person_alone_has_a_figure_and_no_rival(pool: Pool, enrol: Enrol, sql: Sql) -> None:

@@ -168,7 +168,7 @@ def test_a_person_has_a_thousand_rejections_at_most(gallery: Gallery, add: Add, 
     person_id, other = add("Ada"), add("Grace")
     first, _ = reject(person_id)
     sql(
-        "INSERT INTO rejections SELECT gen_random_uuid(), person_id, collection_id, embedding, model_id,"
+        "INSERT INTO rejections SELECT gen_random_uuid(), person_id, collection_id, embedding, model_id, space,"
         f" created_at, created_by FROM rejections, generate_series(2, {MAX_OF_ONE_PERSON})"
     )
     with pytest.raises(Conflict, match="undo old ones"):
@@ -229,3 +229,19 @@ def test_rejecting_and_erasing_at_once_never_fails_halfway(
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(attempt, range(6)))
         assert sql("SELECT count(*) FROM rejections") == sql("SELECT count(*) FROM people") == [(0,)]
+
+
+def test_a_rejection_counts_whatever_the_number_of_crops(
+    gallery: Gallery, new_face: NewFaces, deadline: Deadline
+) -> None:
+    """Nobody was enrolled with the model that the rejected face was seen by, only with one of its space."""
+    face = new_face(model_id="net/1crop")
+    person_id = gallery.enrol("default", [face], name="Ada", deadline=deadline).person_id
+    other = face.embedding + np.float32(0.01)
+    gallery.reject(person_id, other, "net/6crop-cnn", "local", deadline)
+    gallery.reject(person_id, face.embedding, "net/other/1crop", "local", deadline)  # of another space
+    for model_id in ("net/1crop", "net/6crop-cnn"):
+        ((near,),) = gallery.nearest("default", [other], model_id, 1, deadline).of_probes
+        assert near.rejected_distance == pytest.approx(0, abs=1e-6)
+    ((near,),) = gallery.nearest("default", [face.embedding], "net/1crop", 1, deadline).of_probes
+    assert near.rejected_distance == pytest.approx(np.sqrt(128) * 0.01, abs=1e-4)

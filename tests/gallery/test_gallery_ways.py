@@ -149,7 +149,7 @@ def test_when_the_index_finds_too_few_all_templates_are_compared(
     gallery: Gallery, new_face: NewFaces, look: Look, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [enrol(gallery, f"person {n}", new_face(embedding=at(0.1 + n / 10))) for n in range(3)]
-    blind = INDEX._replace(candidates=search.SQL("SELECT person_id FROM templates LIMIT 0"))
+    blind = INDEX._replace(candidates=search.SQL("SELECT person_id, 0.0 AS likeness FROM templates LIMIT 0"))
     monkeypatch.setattr(search, "INDEX", blind)
     assert [neighbour.person_id for neighbour in look(at(0), 2, limits=FORCED["index"])] == ids[:2]
 

@@ -82,7 +82,7 @@ def test_the_threshold_is_the_distance_at_which_the_candidate_would_be_at_the_de
     probe, rule = face(), TargetRule(0.01, 30, 0.0)
     (candidate,) = rule.candidates(probe.embedding, [near("Ada", likeness)])
     at_threshold = 1 - candidate.threshold**2 / (2 * 0.36)
-    # the same person, so far away; the probe's cohort is hardly moved by one of 230
+    # a person as much less alike as goes with that distance; the probe's cohort is hardly moved by one of 230
     (moved,) = rule.candidates(probe.embedding, [near("Ada", at_threshold)])
     assert moved.score == pytest.approx(0, abs=0.3)
     assert (candidate.neighbour.distance < candidate.threshold) == (candidate.score > 0)
@@ -133,6 +133,7 @@ def test_a_face_nearer_to_a_rejected_one_is_no_match() -> None:
     rejected = near("Ada", 0.8, rejected_distance=mine.distance - 0.01)
     verdict = one(rejected, near("Bob", 0.1))
     assert (verdict.decision, verdict.best.confidence <= 0.05) == ("unknown", True)
+    assert verdict.best.threshold < mine.distance
     assert "was said not to be" in verdict.reasons[0]
     assert one(near("Ada", 0.8, rejected_distance=mine.distance + 0.01)).decision == "match"
     assert one(rejected, near("Bob", 0.75)).best.neighbour.name == "Bob"
@@ -158,6 +159,11 @@ def test_a_fixed_threshold_decides_by_distance_alone(distance: float, decision: 
     assert (verdict.best.confidence >= 0.5) == (decision == "match")
 
 
+def test_under_a_fixed_threshold_the_nearest_is_a_match_however_near_others_are() -> None:
+    verdict = one(near("Ada", 0.9, distance=0.400), near("Bob", 0.9, distance=0.401), threshold=0.6)
+    assert (verdict.decision, verdict.best.neighbour.name) == ("match", "Ada")
+
+
 def test_the_nearest_comes_first_under_a_fixed_threshold() -> None:
     verdict = one(near("Far", 0.9, distance=0.5), near("Near", 0.1, distance=0.3), threshold=0.6)
     assert [candidate.neighbour.name for candidate in verdict.candidates] == ["Near", "Far"]
@@ -175,7 +181,7 @@ def test_nobody_is_in_an_image_twice_when_that_is_asked_for() -> None:
     first, second = decide([better, worse], found, rule, unique=True)
     assert (first.decision, first.best.neighbour.name) == ("match", "Ada")
     assert (second.decision, second.best.neighbour.name) == ("unknown", "Bob")
-    assert "Ada is in this image already" in second.reasons[0]
+    assert "Ada is in this image with another face" in second.reasons[0]
 
 
 def test_people_go_to_faces_so_that_all_together_are_most_alike() -> None:

@@ -89,6 +89,7 @@ CREATE TABLE rejections (
     collection_id bigint NOT NULL,
     embedding     vector(128) NOT NULL,
     model_id      text NOT NULL,
+    space         text COLLATE "C" NOT NULL,  -- its model_id without the last part
     created_at    timestamptz NOT NULL DEFAULT now(),
     created_by    text NOT NULL,  -- the id of an API key, or "local"
     FOREIGN KEY (person_id, collection_id) REFERENCES people (id, collection_id) ON DELETE CASCADE
