@@ -18,7 +18,7 @@ from recognizer.gallery.migrate import migrate
 from recognizer.runtime import Runtime
 
 
-@pytest.fixture(scope="package")  # its threads end before other tests use the database
+@pytest.fixture(scope="module")  # not for all of them: its threads end before other tests use the database
 def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
     migrate(postgres_url, 60)
     settings = config.load(
@@ -35,7 +35,7 @@ def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
     runtime.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def app(runtime: Runtime) -> Flask:
     return create_app(runtime.settings, runtime)
 
