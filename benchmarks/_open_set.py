@@ -131,8 +131,9 @@ class OpenSet:
         if analysis is None or not analysis.faces:
             return NOTHING, NOTHING
         deadline = Deadline(CALL_SECONDS)
-        plain = self._service.identify(analysis, COLLECTION, deadline, threshold=PLAIN_THRESHOLD).seen[0].verdict
-        rule = self._service.identify(analysis, COLLECTION, deadline).seen[0].verdict
+        collection = self._runtime.gallery.collection(COLLECTION, deadline)
+        plain = self._service.identify(analysis, collection, deadline, threshold=PLAIN_THRESHOLD).seen[0].verdict
+        rule = self._service.identify(analysis, collection, deadline).seen[0].verdict
         distance = -plain.best.neighbour.distance if plain.best else -np.inf
         score = rule.best.score if rule.best else -np.inf
         return _decided(plain, distance, people), _decided(rule, score, people)

@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from psycopg2.extensions import cursor as Cursor
 
+from recognizer.faces import space_of
+from recognizer.gallery.templates import NOISE
+
 MODEL_ID = "dlib-resnet-v1-synthetic/5pt-synthetic/chip150-0.25/1crop"
 
 Vectors = NDArray[np.float32]
@@ -44,10 +47,17 @@ class Population:
         return people + self.random.standard_normal((len(people), 128), np.float32) @ self._within
 
 
-def load(cursor: Cursor, faces: Vectors, faces_per_person: int, random: np.random.Generator) -> None:
-    """Copy people and faces into the collection `default`; each person's faces follow on each other."""
+def load(cursor: Cursor, faces: Vectors, templates: Vectors, random: np.random.Generator) -> None:
+    """Copy people with faces and templates into the collection `default`; each person's faces follow on each other."""
     cursor.execute("SELECT id FROM collections WHERE name_key = 'default'")
-    (collection_id,) = cursor.fetchall()[0]
+    ((collection_id,),) = cursor.fetchall()
+    cursor.execute(
+        "INSERT INTO spaces (collection_id, name, model_ids, people, faces, changes)"
+        " VALUES (%s, %s, %s, %s, %s, %s) RETURNING id",
+        (collection_id, space_of(MODEL_ID), [MODEL_ID], len(templates), len(faces), len(templates)),
+    )
+    ((space_id,),) = cursor.fetchall()
+    faces_per_person = len(faces) // len(templates)
     for start in range(0, len(faces), 20_000 * faces_per_person):
         batch = faces[start : start + 20_000 * faces_per_person]
         people = _uuids(len(batch) // faces_per_person, random)
@@ -62,6 +72,24 @@ def load(cursor: Cursor, faces: Vectors, faces_per_person: int, random: np.rando
             f"COPY faces ({columns}, quality_score, photo_sha256) FROM STDIN WITH (FORMAT binary)",
             io.BytesIO(_binary(list(_columns(batch, owners, collection_id, random)))),
         )
+        made = templates[start // faces_per_person :][: len(people)]
+        cursor.copy_expert(
+            "COPY templates (person_id, space_id, collection_id, embedding, faces) FROM STDIN WITH (FORMAT binary)",
+            io.BytesIO(_binary(_template_columns(made, people, space_id, collection_id, faces_per_person, random))),
+        )
+    cursor.execute(
+        "INSERT INTO cohorts (person_id, space_id, made, seen) SELECT person_id, space_id, 0, -1 FROM templates"
+    )
+
+
+def _template_columns(
+    templates: Vectors, people: list[bytes], space_id: int, collection_id: int, faces: int, random: np.random.Generator
+) -> list[NDArray]:
+    """The values of each column of `templates`, with the noise that the gallery adds."""
+    vectors = np.zeros(len(templates), [("dim", ">i2"), ("unused", ">i2"), ("values", ">f2", 128)])
+    vectors["dim"], vectors["values"] = 128, templates + random.uniform(-NOISE, NOISE, templates.shape)
+    ids = (np.full(len(templates), each, ">i8") for each in (space_id, collection_id))
+    return [np.array(people, "V16"), *ids, vectors, np.full(len(templates), faces, ">i4")]
 
 
 def _uuids(count: int, random: np.random.Generator) -> list[bytes]:

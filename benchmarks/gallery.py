@@ -42,7 +42,7 @@ from recognizer.deadline import Deadline
 from recognizer.decisions import decide, rule_for
 from recognizer.faces import Box, Face, NewFace, Quality
 from recognizer.gallery.cohorts import bring_up_to_date
-from recognizer.gallery.migrate import known_migrations, migrate
+from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 
@@ -85,8 +85,10 @@ class Bench:
         population = Population()
         people = population.people(done.people)
         stored = population.faces(np.repeat(people, self.faces_per_person, axis=0))
+        say(f"{faces:,} faces: templates")
+        templates = np.array([evidence.template(of_person) for of_person in stored.reshape(done.people, -1, 128)])
         began = time.perf_counter()
-        self.fill(stored, population.random)
+        self.fill(stored, templates, population.random)
         done.load_seconds = time.perf_counter() - began
         known = people[population.random.integers(0, len(people), self.probes // 2)]
         probes = population.faces(np.concatenate([known, population.people(self.probes - len(known))]))
@@ -99,28 +101,27 @@ class Bench:
             statement_timeout_seconds=60,
         ) as pool:
             gallery = Gallery(pool)
-            self.search(gallery, probes, Truth(stored, self.faces_per_person), done)
+            self.search(gallery, probes, Truth(stored, templates), done)
             self.enrol(gallery, population, people, done)
             self.keep_cohorts(pool, done)
         self.weigh(done)
         print(file=sys.stderr)
         return done
 
-    def fill(self, faces: Vectors, random: np.random.Generator) -> None:
-        """Copy the faces in; then the migration that makes spaces, templates and index makes them anew."""
+    def fill(self, faces: Vectors, templates: Vectors, random: np.random.Generator) -> None:
+        """Copy everything in without the index of the templates, then make that anew as it was."""
         say(f"{len(faces):,} faces: loading")
         with contextlib.closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
-            cursor.execute("DROP TABLE rejections, cohorts, templates, spaces; TRUNCATE people CASCADE")
-            cursor.execute("ALTER TABLE collections DROP COLUMN target_fpir")
-            load(cursor, faces, self.faces_per_person, random)
+            cursor.execute("TRUNCATE people, spaces CASCADE")
+            cursor.execute("SELECT indexdef FROM pg_indexes WHERE indexname = 'templates_embedding'")
+            ((index,),) = cursor.fetchall()
+            cursor.execute("DROP INDEX templates_embedding")
+            load(cursor, faces, templates, random)
             connection.commit()
             cursor.execute("SET maintenance_work_mem = '2GB'")
             with ThreadPoolExecutor(1) as thread:
-                sql = [migration.sql for migration in known_migrations() if migration.name >= "0002"]
-                without_its_index = sql[0].replace("CREATE INDEX templates_embedding", "-- CREATE INDEX")
-                without_its_index = without_its_index.replace("    WITH (m = 16", "-- WITH (m = 16")
-                building = thread.submit(cursor.execute, "".join([without_its_index, *sql[1:]]))
-                self.watch(building.done, len(faces) // self.faces_per_person)
+                building = thread.submit(cursor.execute, index)
+                self.watch(building.done, len(templates))
                 building.result()
             connection.commit()
 
@@ -194,12 +195,9 @@ class Bench:
 class Truth:
     """Searches exactly, in memory."""
 
-    def __init__(self, faces: Vectors, faces_per_person: int) -> None:
-        say(f"{len(faces):,} faces: templates for the exact answers")
-        self._faces, self._each = faces, faces_per_person
+    def __init__(self, faces: Vectors, templates: Vectors) -> None:
+        self._faces, self._templates = faces, templates
         self._squares = np.einsum("ij,ij->i", faces, faces)
-        of_people = faces.reshape(-1, faces_per_person, faces.shape[1])
-        self._templates = np.array([evidence.template(of_person) for of_person in of_people])
 
     def of(self, probe: Vectors) -> tuple[float, float]:
         """The distance to the nearest person, and the likeness of the 50th template (the last, of fewer)."""

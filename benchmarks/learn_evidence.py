@@ -23,7 +23,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -198,6 +198,11 @@ def scores_by_size(
     return np.array([*MEASURED_SIZES, *SIMULATED_SIZES[1:]], float), np.array(rows)
 
 
+def _scores_table(sizes: Iterable[float], scores: Iterable[NDArray[np.float64]]) -> str:
+    rows = ([f"{size:,.0f}", *(f"{score:.3f}" for score in row)] for size, row in zip(sizes, scores, strict=True))
+    return table(("people", *(f"{rate:.1%}" for rate in RATES)), rows)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--people", type=Path, required=True, help="folders of people; the first photo of each counts")
@@ -221,24 +226,10 @@ def main() -> int:
         rates=RATES,
         scores=scores.round(4),
     )
-    head = ("people", *(f"{rate:.1%}" for rate in RATES))
     print(f"{len(people)} people, {len(more)} more faces. What strangers score at false positive rates of\n")
-    print(
-        table(
-            head,
-            ([f"{size:,.0f}", *(f"{score:.3f}" for score in row)] for size, row in zip(sizes, scores, strict=True)),
-        )
-    )
+    print(_scores_table(sizes, scores))
     print("\nsimulated only:\n")
-    print(
-        table(
-            head,
-            (
-                [f"{size:,}", *(f"{score:.3f}" for score in row)]
-                for size, row in zip(SIMULATED_SIZES, further, strict=True)
-            ),
-        )
-    )
+    print(_scores_table(SIMULATED_SIZES, further))
     return 0
 
 

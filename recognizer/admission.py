@@ -13,9 +13,9 @@ import numpy as np
 
 from recognizer import evidence
 from recognizer.config import Settings
-from recognizer.decisions import IN_WORDS, TargetRule, is_rejected
-from recognizer.errors import BelongsToOther, FaceTooSmall, LowQuality, Refusal
-from recognizer.faces import Face, Neighbour, Neighbourhood, NewFace, Remark
+from recognizer.decisions import TargetRule, flaws, is_rejected
+from recognizer.errors import BelongsToOther, FaceTooSmall, LowQuality
+from recognizer.faces import Face, Neighbour, Neighbourhood, NewFace, PersonRef, Remark
 
 OTHERS_FPIR: Final = 0.0003
 """So many faces of new people may be refused as somebody else's: 1 of 3,000, whatever the size of the gallery."""
@@ -35,7 +35,7 @@ class Admission(NamedTuple):
     """What of the faces of an enrolment may be stored."""
 
     admitted: list[NewFace]
-    refused: list[Refusal]
+    refused: list[Remark]
     warnings: list[Remark]
 
 
@@ -51,11 +51,8 @@ def check_quality(index: int, face: Face, settings: Settings) -> None:
             f"The face in photo {index} is {face.box.width} pixels wide; at least {smallest} are needed."
         )
     if face.quality.score < settings.enrol_min_quality:
-        flaws = (
-            " and ".join(IN_WORDS[issue] for issue in face.quality.issues if issue in IN_WORDS) or "hard to make out"
-        )
         raise LowQuality(
-            f"The face in photo {index} is {flaws} (quality {face.quality.score:.2f}, at least "
+            f"The face in photo {index} is {flaws(face.quality)} (quality {face.quality.score:.2f}, at least "
             f"{settings.enrol_min_quality:g} is needed); send a better photo, or force=true to enrol it all the same."
         )
 
@@ -71,68 +68,63 @@ def admit(faces: Sequence[NewFace], around: Neighbourhood, whose: Whose, target_
         force: refuse nothing, and warn.
     """
     done = Admission([], [], [])
+    sure, likely = (TargetRule(rate, around.people, around.shift) for rate in (OTHERS_FPIR, target_fpir))
+    alike_to_own: list[float] = []
     for face, near in zip(faces, around.of_probes, strict=True):
-        other, lead = _best_other(face, near, around, whose)
-        sure = TargetRule(OTHERS_FPIR, around.people, around.shift).needed
-        if other and lead.score >= sure and lead.ahead >= OTHERS_LEAD and not force:
-            done.refused.append(Refusal(face.index, BelongsToOther.code, _belongs(face, other), other.name))
+        rival = _best_other(likely.scores(face.embedding, near), near, whose)
+        if rival and rival.score >= sure.needed and rival.lead >= OTHERS_LEAD and not force:
+            done.refused.append(Remark(face.index, BelongsToOther.code, _belongs(face.index), rival.person))
             continue
         done.admitted.append(face)
-        if other and lead.score >= TargetRule(target_fpir, around.people, around.shift).needed and lead.ahead >= 0:
-            detail = f"Photo {face.index} is like {other.name}, who is enrolled; look whether it is the same person."
-            done.warnings.append(Remark(face.index, "resembles_other_person", detail, other.name))
-        done.warnings.extend(_rejected_before(face, near, whose))
-    return done._replace(warnings=done.warnings + unlike_each_other(done.admitted, around, whose, faces))
+        alike_to_own.append(max((each.likeness for each in near if whose(each)), default=-np.inf))
+        if rival and rival.score >= likely.needed and rival.lead >= 0:
+            detail = f"Photo {face.index} is like another person, who is enrolled; look whether they are the same."
+            done.warnings.append(Remark(face.index, "resembles_other_person", detail, rival.person))
+        if any(whose(each) and is_rejected(each) for each in near):
+            done.warnings.append(Remark(face.index, "rejected_before", _rejected(face.index)))
+    done.warnings.extend(_unlike_the_others(done.admitted, alike_to_own))
+    return done
 
 
-def _rejected_before(face: NewFace, near: Sequence[Neighbour], whose: Whose) -> list[Remark]:
-    """A warning about a face that was said not to be the person's: it goes on not being recognised as that person."""
-    if not any(whose(each) and is_rejected(each) for each in near):
-        return []
-    detail = f"Photo {face.index} is like a face that was said not to be this person's; undo that rejection if it is."
-    return [Remark(face.index, "rejected_before", detail)]
+class _Rival(NamedTuple):
+    """Another person, what they score with a face, and how much more that is than the person to be enrolled scores."""
 
-
-class _Lead(NamedTuple):
-    """The best other person's score, and by how much it is above that of the person to be enrolled."""
-
+    person: PersonRef
     score: float
-    ahead: float
+    lead: float
 
 
-def _best_other(
-    face: NewFace, near: Sequence[Neighbour], around: Neighbourhood, whose: Whose
-) -> tuple[Neighbour | None, _Lead]:
-    scores = TargetRule(OTHERS_FPIR, around.people, around.shift).scores(face.embedding, near) if near else []
-    others = [(score, each) for score, each in zip(scores, near, strict=True) if not (whose(each) or is_rejected(each))]
+def _best_other(scores: Sequence[float], near: Sequence[Neighbour], whose: Whose) -> _Rival | None:
     own = max((score for score, each in zip(scores, near, strict=True) if whose(each)), default=-np.inf)
+    others = [pair for pair in zip(scores, near, strict=True) if not (whose(pair[1]) or is_rejected(pair[1]))]
     if not others:
-        return None, _Lead(-np.inf, -np.inf)
+        return None
     score, other = max(others, key=lambda pair: pair[0])
-    return other, _Lead(score, score - float(own))
+    return _Rival(PersonRef(other.person_id, other.name), score, score - own)
 
 
-def _belongs(face: NewFace, other: Neighbour) -> str:
+def _belongs(index: int) -> str:
     return (
-        f"The face in photo {face.index} is almost certainly {other.name}'s, who is enrolled already; add it to that "
-        "person, or send force=true if these are two people."
+        f"The face in photo {index} is almost certainly that of another person, who is enrolled already; add it to "
+        "that person, or send force=true if these are two people."
     )
 
 
-def unlike_each_other(
-    admitted: Sequence[NewFace], around: Neighbourhood, whose: Whose, faces: Sequence[NewFace]
-) -> list[Remark]:
-    """Warnings about photos that are not like the person's others, in the gallery or in the same request."""
-    units = {face.index: evidence.unit(face.embedding) for face in admitted}
-    own = {
-        face.index: [each.likeness for each in near if whose(each)]
-        for face, near in zip(faces, around.of_probes, strict=True)
-    }
-    warnings = []
-    for face in admitted:
-        rest = [other for index, other in units.items() if index != face.index]
-        alike = [float(units[face.index] @ other) for other in rest] + own[face.index]
-        if alike and max(alike) < UNLIKE:
-            detail = f"Photo {face.index} is not like the person's other photos; look whether it is the same person."
-            warnings.append(Remark(face.index, "unlike_other_photos", detail))
-    return warnings
+def _rejected(index: int) -> str:
+    return f"Photo {index} is like a face that was said not to be this person's; undo that rejection if it is."
+
+
+def _unlike_the_others(faces: Sequence[NewFace], alike_to_own: Sequence[float]) -> list[Remark]:
+    """Warnings about photos that are like no other of the person, in the gallery or in the same request.
+
+    `alike_to_own` is the likeness of each face to what is enrolled of the person, -inf where nothing is.
+    """
+    units = evidence.unit(np.array([face.embedding for face in faces])) if faces else np.zeros((0, 1), np.float32)
+    alike = units @ units.T
+    np.fill_diagonal(alike, -np.inf)
+    detail = "Photo {} is not like the person's other photos; look whether it is the same person."
+    return [
+        Remark(face.index, "unlike_other_photos", detail.format(face.index))
+        for face, best in zip(faces, np.maximum(alike.max(axis=1, initial=-np.inf), alike_to_own), strict=True)
+        if np.isfinite(best) and best < UNLIKE
+    ]

@@ -98,12 +98,12 @@ def calibrate(
     config_file: Path | None, data_dir: Path | None, collection: str, picture: Path | None, as_json: bool
 ) -> None:
     """Say what to expect from the enrolled people, which target to take, and which photos to mend."""
-    from recognizer import calibrating  # it loads numerical libraries; the commands above do without
+    from recognizer import calibrate_command  # it loads numerical libraries; the commands above do without
 
-    report = calibrating.report(config.load({"data_dir": data_dir}, config_file), collection)
-    click.echo(calibrating.written(report, as_json))
+    report = calibrate_command.report(config.load({"data_dir": data_dir}, config_file), collection)
+    click.echo(calibrate_command.written(report, as_json))
     if picture:
-        calibrating.save_picture(report, picture)
+        calibrate_command.save_picture(report, picture)
 
 
 @main.group()

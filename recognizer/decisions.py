@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import cached_property
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 
 from recognizer import evidence
-from recognizer.faces import Decision, Embedding, Face, Neighbour, Neighbourhood
+from recognizer.faces import Decision, Embedding, Face, Neighbour, Neighbourhood, Quality
 
 DISTANCE_SLOPE: Final = 20.0
 """Log-odds per unit of L2 distance under a fixed threshold.
@@ -50,7 +51,7 @@ IN_WORDS: Final = {
     "LOW_CONTRAST": "too low in contrast",
     "FACE_TURNED": "turned away",
 }
-"""What vision calls a flaw, as an end to "The face is ..."."""
+"""What `vision.quality` calls a flaw, as an end to "The face is ..."."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +95,8 @@ class Verdict:
 class Rule(Protocol):
     """What is asked of a candidate."""
 
-    @property
-    def ambiguous_odds(self) -> float:
-        """By how much the best candidate must be ahead of the second to be told from them."""
-        ...
+    ambiguous_odds: ClassVar[float]
+    """By how much the best candidate must be ahead of the second to be told from them."""
 
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours of a probe as candidates, in no particular order."""
@@ -113,7 +112,7 @@ class FixedThreshold:
     """The L2 distance up to which (inclusive) the nearest person is a match."""
 
     threshold: float
-    ambiguous_odds: float = 0.0
+    ambiguous_odds: ClassVar[float] = 0.0
 
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """By the distance to the nearest face alone."""
@@ -125,16 +124,16 @@ class FixedThreshold:
         return f"The nearest face is at distance {best.neighbour.distance:.3f}, {side} {self.threshold:.3f}."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TargetRule:
     """The share of strangers that may be given a name, in a gallery of so many `people` who are alike by `shift`."""
 
     target_fpir: float
     people: int
     shift: float
-    ambiguous_odds: float = AMBIGUOUS_ODDS
+    ambiguous_odds: ClassVar[float] = AMBIGUOUS_ODDS
 
-    @property
+    @cached_property
     def needed(self) -> float:
         """The score at the decision point."""
         return evidence.score_at(self.target_fpir, max(1, self.people), self.shift)
@@ -190,6 +189,17 @@ def rule_for(threshold: float | None, target_fpir: float, around: Neighbourhood)
     return TargetRule(target_fpir, around.people, around.shift)
 
 
+def in_force(
+    threshold: float | None, target_fpir: float | None, usual_threshold: float | None, usual_target: float
+) -> tuple[float | None, float]:
+    """What decides in a collection: a fixed threshold, if any, and the target.
+
+    The collection's own values come first; the usual threshold holds only where the collection says nothing at all.
+    """
+    says_nothing = threshold is None and target_fpir is None
+    return usual_threshold if says_nothing else threshold, usual_target if target_fpir is None else target_fpir
+
+
 def decide(faces: Sequence[Face], around: Neighbourhood, rule: Rule, *, unique: bool = False) -> list[Verdict]:
     """Decide about the faces of one photo.
 
@@ -229,14 +239,14 @@ def _without_doubles(ranked: list[list[Candidate]]) -> tuple[list[list[Candidate
     """Leave each person to one face: candidates without those who went to another face, and the best of those."""
     from scipy.optimize import linear_sum_assignment  # 30 MB of memory, which only those pay who ask for `unique`
 
-    people = sorted({each.neighbour.person_id for found in ranked for each in found if each.score >= 0})
+    wanted = [(face, each) for face, found in enumerate(ranked) for each in found if each.score >= 0]
+    people = sorted({each.neighbour.person_id for _, each in wanted})
+    column = {person: number for number, person in enumerate(people)}
     gains = np.zeros((len(ranked), len(people)))
-    for face, found in enumerate(ranked):
-        for each in found:
-            if each.score >= 0:
-                gains[face, people.index(each.neighbour.person_id)] = each.score + 1e-9
-    owner = {people[person]: face for face, person in zip(*linear_sum_assignment(gains, maximize=True), strict=True)}
-    owner = {who: face for who, face in owner.items() if gains[face, people.index(who)] > 0}
+    for face, each in wanted:
+        gains[face, column[each.neighbour.person_id]] = each.score + 1e-9  # a score of 0 is one, too
+    pairs = zip(*linear_sum_assignment(gains, maximize=True), strict=True)
+    owner = {people[person]: face for face, person in pairs if gains[face, person]}
     left, taken = [], []
     for face, found in enumerate(ranked):
         gone = [each for each in found if owner.get(each.neighbour.person_id, face) != face]
@@ -264,7 +274,7 @@ def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) 
     if best.rejected:
         return "unknown", [f"A face that is nearer than any of {best.neighbour.name}'s was said not to be that person."]
     if best.score < 0 and face.quality.score < POOR_QUALITY:
-        return "low_quality", [_flaws(face), *reasons]
+        return "low_quality", [f"The face is {flaws(face.quality)}; a better image of it may tell more.", *reasons]
     if best.score < 0:
         return "unknown", reasons
     if second and second.score > best.score - rule.ambiguous_odds:
@@ -272,6 +282,6 @@ def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) 
     return "match", reasons
 
 
-def _flaws(face: Face) -> str:
-    flaws = [IN_WORDS[issue] for issue in face.quality.issues if issue in IN_WORDS] or ["too poor"]
-    return f"The face is {' and '.join(flaws)}; a better image of it may tell more."
+def flaws(quality: Quality) -> str:
+    """What is wrong with a face, as an end to "The face is ..."."""
+    return " and ".join(IN_WORDS[issue] for issue in quality.issues) or "hard to make out"

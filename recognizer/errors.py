@@ -8,8 +8,9 @@ so it never holds a secret, a path of this machine or a class name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
+
+from recognizer.faces import Remark
 
 
 class RecognizerError(Exception):
@@ -91,23 +92,12 @@ class DuplicatePhoto(Unusable):
     code = "duplicate_photo"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why photo number `index` of an enrolment was refused."""
-
-    index: int
-    code: str
-    detail: str
-    other: str = ""
-    """The name of another person that the detail tells."""
-
-
 class EnrolmentRefused(RecognizerError):
     """No photo of the enrolment could be used; `refused` says why, photo by photo."""
 
     code = "enrolment_refused"
 
-    def __init__(self, refused: Sequence[Refusal]) -> None:
+    def __init__(self, refused: Sequence[Remark]) -> None:
         self.refused = tuple(refused)
         super().__init__("No photo could be enrolled. " + " ".join(r.detail for r in self.refused[:3]))
 

@@ -163,14 +163,25 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class PersonRef:
+    """Which person is meant."""
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Remark:
-    """Something about photo number `index` of an enrolment that somebody should look at; it was stored all the same."""
+    """What is said of photo number `index` of an enrolment: why it was refused, or what somebody should look at.
+
+    `person` is the other person whom it is about, if it is about one. The detail never names anybody: it is kept with
+    the answer, and the other person may be erased meanwhile.
+    """
 
     index: int
     code: str
     detail: str
-    other: str = ""
-    """The name of another person that the detail tells."""
+    person: PersonRef | None = None
 
 
 @dataclass(frozen=True, slots=True)

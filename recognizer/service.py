@@ -11,18 +11,16 @@ from typing import Any, NamedTuple
 from recognizer.admission import Admission, admit, check_quality
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.decisions import Verdict, decide, rule_for
+from recognizer.decisions import Verdict, decide, in_force, rule_for
 from recognizer.errors import (
     EnrolmentRefused,
     GalleryBehind,
     InvalidRequest,
     MultipleFaces,
     NoFace,
-    Refusal,
     Unusable,
 )
-from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection
-from recognizer.gallery.enrolment import valid_id
+from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection, Remark
 from recognizer.gallery.names import comparable
 from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
@@ -123,12 +121,12 @@ class Service:
             CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded, GalleryBehind
         """
         began = time.perf_counter()
-        self._gallery.collection(collection, deadline)
+        known = self._gallery.collection(collection, deadline)
         analysis = self._engine.analyse(photo, deadline, min_face_pixels=min_face_pixels)
         deadline.check()
         found = self.identify(
             analysis,
-            collection,
+            known,
             deadline,
             threshold=threshold,
             top_k=top_k,
@@ -140,7 +138,7 @@ class Service:
     def identify(
         self,
         analysis: Analysis,
-        collection: str,
+        collection: Collection,
         deadline: Deadline,
         *,
         threshold: float | None = None,
@@ -148,27 +146,22 @@ class Service:
         min_revision: int = 0,
         unique: bool = False,
     ) -> Recognition:
-        """Decide who the faces are that were found in a photo; arguments and errors as for `recognize`."""
+        """Decide who the faces are that were found in a photo; other arguments and errors as for `recognize`."""
         began = time.perf_counter()
-        known = self._gallery.collection(collection, deadline)
         embeddings = [face.embedding for face in analysis.faces]
-        around = self._gallery.nearest(known.name, embeddings, self._engine.model_id, top_k, deadline)
+        around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, top_k, deadline)
         if around.revision < min_revision:
             raise GalleryBehind(f"The gallery is at revision {around.revision}, not yet at {min_revision}; try again.")
-        rule = rule_for(threshold or self._threshold(known), self._target(known), around)
+        usual, target = self._in_force(collection)
+        rule = rule_for(usual if threshold is None else threshold, target, around)
         verdicts = decide(analysis.faces, around, rule, unique=unique)
         seen = tuple(Seen(face, verdict) for face, verdict in zip(analysis.faces, verdicts, strict=True))
         timings = {**analysis.timings_ms, "search": _ms_since(began)}
-        return Recognition(known.name, around.revision, analysis, seen, timings)
+        return Recognition(collection.name, around.revision, analysis, seen, timings)
 
-    def _threshold(self, known: Collection) -> float | None:
-        """The fixed threshold in force: the collection's; the settings' only where the collection says nothing."""
-        if known.threshold is None and known.target_fpir is None:
-            return self._settings.threshold
-        return known.threshold
-
-    def _target(self, known: Collection) -> float:
-        return known.target_fpir or self._settings.target_fpir
+    def _in_force(self, collection: Collection) -> tuple[float | None, float]:
+        usual = self._settings
+        return in_force(collection.threshold, collection.target_fpir, usual.threshold, usual.target_fpir)
 
     def enrol(self, request: EnrolRequest, deadline: Deadline) -> Enrolment:
         """Remember the faces of one person; the person is made when the name is new to the collection.
@@ -184,27 +177,26 @@ class Service:
         idempotency = Idempotency(request.idempotency_key, request.digest()) if request.idempotency_key else None
         if idempotency and (earlier := self._gallery.earlier_answer(collection.name, idempotency, deadline)):
             return earlier
-        if (
-            request.person_id is not None
-        ):  # before the work on photos; that nobody erases them meanwhile is seen at the end
-            self._gallery.person(request.person_id, deadline, collection=collection.name)
+        person_id = request.person_id
+        if person_id is not None:  # before the work on photos; whether they are erased meanwhile is seen at the end
+            person_id = self._gallery.require_person(person_id, deadline, collection=collection.name)
         faces: list[NewFace] = []
-        refused: list[Refusal] = []
+        refused: list[Remark] = []
         for index, photo in enumerate(request.photos):
             try:
                 faces.append(self._face_to_enrol(index, photo, request, deadline))
             except Unusable as error:
-                refused.append(Refusal(index, error.code, str(error)))
-        admission = self._admission(faces, collection, request, deadline)
+                refused.append(Remark(index, error.code, str(error)))
+        admission = self._admission(faces, collection, request.name, person_id, request.force, deadline)
         refused += admission.refused
         if not admission.admitted:
-            raise EnrolmentRefused(sorted(refused, key=lambda refusal: refusal.index))
+            raise EnrolmentRefused(sorted(refused, key=lambda remark: remark.index))
         deadline.check()
         return self._gallery.enrol(
             collection.name,
             admission.admitted,
             name=request.name,
-            person_id=request.person_id,
+            person_id=person_id,
             external_id=request.external_id,
             metadata=request.metadata,
             refused=refused,
@@ -234,17 +226,23 @@ class Service:
         )
 
     def _admission(
-        self, faces: Sequence[NewFace], collection: Collection, request: EnrolRequest, deadline: Deadline
+        self,
+        faces: Sequence[NewFace],
+        collection: Collection,
+        name: str | None,
+        person_id: str | None,
+        force: bool,
+        deadline: Deadline,
     ) -> Admission:
         embeddings = [face.embedding for face in faces]
         around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, 1, deadline)
-        name = None if request.name is None else comparable(request.name)
-        person_id = None if request.person_id is None else valid_id(request.person_id)
+        name_key = None if name is None else comparable(name)
 
         def is_meant(near: Neighbour) -> bool:
-            return near.person_id == person_id if name is None else comparable(near.name) == name
+            return near.person_id == person_id if name_key is None else comparable(near.name) == name_key
 
-        return admit(faces, around, is_meant, self._target(collection), request.force)
+        _, target = self._in_force(collection)
+        return admit(faces, around, is_meant, target, force)
 
     def reject(self, request: RejectRequest, deadline: Deadline) -> tuple[Rejection, int]:
         """Keep that a face is not this person's; returns also the collection's revision.
@@ -257,7 +255,7 @@ class Service:
         if embedding is None:
             if request.photo is None:
                 raise InvalidRequest("Say whose face it is not by a photo of it, or by its embedding.")
-            self._gallery.rejections(request.person_id, deadline, collection=request.collection)  # is there such a one?
+            self._gallery.require_person(request.person_id, deadline, collection=request.collection)
             faces = self._engine.analyse(request.photo, deadline).faces
             embedding = _meant(faces, request.box, request.largest_face).embedding
             deadline.check()

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from recognizer.errors import Refusal
+from recognizer.faces import Remark
 from recognizer.gallery.store import Enrolment
 from recognizer.metrics import Metrics, Tally
 from recognizer.service import Recognition
@@ -72,7 +72,7 @@ def note_enrolment(enrolment: Enrolment, metrics: Metrics) -> None:
     note(enrolled=len(enrolment.enrolled), gallery_revision=enrolment.revision)
 
 
-def note_refusals(refused: Sequence[Refusal], metrics: Metrics) -> None:
+def note_refusals(refused: Sequence[Remark], metrics: Metrics) -> None:
     """Note why photos were not enrolled."""
     codes = Counter(refusal.code for refusal in refused)
     for code, number in codes.items():

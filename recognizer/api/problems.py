@@ -10,6 +10,7 @@ from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException
 
 from recognizer import errors
+from recognizer.faces import Remark
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,6 +63,12 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     return response
 
 
+def remark(of: Remark) -> dict[str, Any]:
+    """What is said of one photo of an enrolment, in an error as in an answer."""
+    about = {"person": {"id": of.person.id, "name": of.person.name}} if of.person else {}
+    return {"index": of.index, "code": of.code, "detail": of.detail, **about}
+
+
 def _domain_error(error: errors.RecognizerError) -> Response:
     status = status_of(error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -69,7 +76,7 @@ def _domain_error(error: errors.RecognizerError) -> Response:
     members: dict[str, Any] = {}
     code = error.code
     if isinstance(error, errors.EnrolmentRefused):
-        members["refused"] = [{"index": r.index, "code": r.code, "detail": r.detail} for r in error.refused]
+        members["refused"] = [remark(each) for each in error.refused]
         codes = {r.code for r in error.refused}
         code = codes.pop() if len(codes) == 1 else code  # one reason for all photos is the reason
     response = problem(status, code, str(error), **members)

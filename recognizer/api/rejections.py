@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from flask import Blueprint, g, request
 from flask.typing import ResponseReturnValue
-from pydantic import field_validator, model_validator
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
 from recognizer.api import observation, shapes, uploads
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
 from recognizer.api.uploads import HOW_TO_SEND, Options
 from recognizer.errors import ImageMissing, InvalidRequest
 from recognizer.faces import Box
-from recognizer.gallery.rejections import DIMENSIONS
+from recognizer.gallery.rejections import NO_EMBEDDING
 from recognizer.service import RejectRequest
 
 CORNERS = re.compile(r"\s*,\s*".join([r"(-?[0-9]{1,6})"] * 4))
 
 
 class RejectOptions(Options):
-    embedding: list[float] | None = None
+    embedding: list[Annotated[float, Field(strict=True)]] | None = None
     box: tuple[int, int, int, int] | None = None
     face: Literal["single", "largest"] | None = None
 
-    @field_validator("embedding", mode="before")
+    @field_validator("embedding", mode="wrap")
     @classmethod
-    def _numbers(cls, value: object) -> object:
-        if value is None:
-            return None
-        if not isinstance(value, list) or len(value) != DIMENSIONS or not all(map(_is_number, value)):
-            raise ValueError(f"should be the {DIMENSIONS} numbers that /recognize gives with include=embedding")
-        return value
+    def _numbers(cls, value: object, as_numbers: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return as_numbers(value)
+        except ValidationError:
+            raise ValueError(NO_EMBEDDING.rstrip(".")) from None
 
     @field_validator("box", mode="before")
     @classmethod
@@ -54,10 +53,6 @@ class RejectOptions(Options):
         if self.box is not None and self.face is not None:
             raise ValueError("Say which face is meant by `box` or by `face`, not by both")
         return self
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 2**100  # which fits into float32; NaN is not less than anything
 
 
 def blueprint() -> Blueprint:
@@ -87,7 +82,7 @@ def reject(person_id: str) -> ResponseReturnValue:
         by=caller(),
         collection=only_collection(),
         photo=upload.images[0] if upload.images else None,
-        embedding=None if options.embedding is None else np.array(options.embedding, np.float32),
+        embedding=None if options.embedding is None else np.array(options.embedding),
         box=None if options.box is None else Box(*options.box),
         largest_face=options.face == "largest",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from recognizer.api.problems import remark
 from recognizer.decisions import Candidate
 from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
 from recognizer.gallery.store import CollectionOverview, Enrolment, Erasure
@@ -66,8 +67,8 @@ def enrolment(done: Enrolment) -> dict[str, Any]:
             {"index": f.index, "face_id": f.face_id, "box": box(f.box), "quality": quality(f.quality)}
             for f in done.enrolled
         ],
-        "refused": [{"index": r.index, "code": r.code, "detail": r.detail} for r in done.refused],
-        "warnings": [{"index": r.index, "code": r.code, "detail": r.detail} for r in done.warnings],
+        "refused": [remark(each) for each in done.refused],
+        "warnings": [remark(each) for each in done.warnings],
     }
 
 

@@ -14,6 +14,7 @@ from recognizer.calibration.people import Crowd
 from recognizer.calibration.trials import Trials
 from recognizer.deadline import Deadline
 from recognizer.decisions import AMBIGUOUS_ODDS, SCORE_SLOPE
+from recognizer.faces import PersonRef
 from recognizer.gallery.reading import EnrolledPerson
 
 MAX_LISTED: Final = 50
@@ -31,21 +32,13 @@ SAME_LIKENESS: Final = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A person by id and name."""
-
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
 class Outlier:
     """Photos that are not like their person: `likeness` to the others, and who is more alike, if anybody is."""
 
-    person: Known
+    person: PersonRef
     face_ids: tuple[str, ...]
     likeness: float
-    rival: Known | None
+    rival: PersonRef | None
     suggestion: str
 
 
@@ -53,7 +46,7 @@ class Outlier:
 class Pair:
     """Two people, how alike their templates are, and what one scores as a candidate for the other."""
 
-    people: tuple[Known, Known]
+    people: tuple[PersonRef, PersonRef]
     likeness: float
     score: float
 
@@ -152,9 +145,9 @@ def _listed(people: Crowd, found: _Alike, chosen: NDArray[np.bool_]) -> tuple[Pa
     )
 
 
-def known(person: EnrolledPerson) -> Known:
+def known(person: EnrolledPerson) -> PersonRef:
     """How a report names a person."""
-    return Known(person.id, person.name)
+    return PersonRef(person.id, person.name)
 
 
 # -- photos that are not like their person --

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,6 +17,7 @@ from recognizer.calibration.mending import Findings
 from recognizer.calibration.people import Sifted, crowd, sift
 from recognizer.calibration.trials import MAX_PROBES, Progress, Trials, hold
 from recognizer.deadline import Deadline
+from recognizer.decisions import in_force
 from recognizer.gallery.reading import EnrolledPeople
 
 RATES: Final = (0.1, 0.01, 0.001)
@@ -90,7 +93,7 @@ def calibrate(
         DeadlineExceeded
     """
     sifted = sift(enrolled.people)
-    target = enrolled.target_fpir or usual_target
+    fixed, target = in_force(enrolled.threshold, enrolled.target_fpir, threshold, usual_target)
     found = _Found(_kept(target, "")) if not sifted.people else _look(sifted, enrolled, target, deadline, progress)
     return Report(
         collection=enrolled.collection,
@@ -104,7 +107,7 @@ def calibrate(
         impostor=spread(found.trials.pairs) if found.trials else None,
         strangers=spread(found.trials.stranger) if found.trials else None,
         findings=found.findings,
-        notes=tuple(_notes(enrolled, sifted, found.findings, _fixed(enrolled, threshold))),
+        notes=tuple(_notes(enrolled, sifted, found.findings, fixed)),
         trials=found.trials,
     )
 
@@ -124,26 +127,16 @@ def _look(
     people = crowd(sifted.people)
     of_people = cohorts(people.templates, deadline)
     trials = hold(people, of_people, deadline, progress)
-    figures, rule = Figures(trials), _Rule(len(sifted.people), enrolled.shift)
-    in_force = figures.at(rule.score(target))
+    figures = Figures(trials)
+    needed = partial(evidence.score_at, people=len(sifted.people), shift=enrolled.shift)
+    at_target = figures.at(needed(target))
     return _Found(
-        _recommended(figures, rule, target),
+        _recommended(figures, needed, target),
         trials,
-        in_force,
-        tuple(figures.figure(rate, rule.score(rate)) for rate in RATES),
-        mending.find(people, of_people, trials, enrolled.shift, in_force.score, deadline),
+        at_target,
+        tuple(figures.figure(rate, needed(rate)) for rate in RATES),
+        mending.find(people, of_people, trials, enrolled.shift, at_target.score, deadline),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """From which score on the rule gives a name."""
-
-    people: int
-    shift: float
-
-    def score(self, target: float) -> float:
-        return evidence.score_at(target, self.people, self.shift)
 
 
 def _used(enrolled: EnrolledPeople, sifted: Sifted) -> Used:
@@ -153,12 +146,12 @@ def _used(enrolled: EnrolledPeople, sifted: Sifted) -> Used:
     )
 
 
-def _recommended(figures: Figures, rule: _Rule, target: float) -> Recommendation:
-    """The strictest target that costs little of what the laxest gives."""
+def _recommended(figures: Figures, needed: Callable[[float], float], target: float) -> Recommendation:
+    """The strictest target that costs little of what the laxest gives; `needed` is the score at a target."""
     too_few = figures.too_few(ENOUGH_AT)
     if too_few:
         return _kept(target, too_few.partition("figure")[2])
-    found = {each: _share(figures.at(rule.score(each))) for each in TARGETS}
+    found = {each: _share(figures.at(needed(each))) for each in TARGETS}
     last = TARGETS[-1]
     if found[last] < MIN_TPIR:
         few = f"even at {percent(last)} only {percent(found[last])} of the genuine photos are given their name"
@@ -175,12 +168,6 @@ def _kept(target: float, missing: str) -> Recommendation:
 
 def _share(at: AtScore) -> float:
     return at.tpir.share if at.tpir else 0.0
-
-
-def _fixed(enrolled: EnrolledPeople, usual: float | None) -> float | None:
-    """The fixed distance that decides in the collection instead of its target."""
-    says_nothing = enrolled.threshold is None and enrolled.target_fpir is None
-    return usual if says_nothing else enrolled.threshold
 
 
 def _notes(enrolled: EnrolledPeople, sifted: Sifted, findings: Findings, fixed: float | None) -> list[str]:

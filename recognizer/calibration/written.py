@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from recognizer.calibration.figures import AtScore, Figure, Rate, Spread
-from recognizer.calibration.mending import Known, Outlier, Pair
+from recognizer.calibration.mending import Outlier, Pair
 from recognizer.calibration.report import Report, percent
+from recognizer.faces import PersonRef
 
 PAIR = ("likeness", "score", "person", "and")
 
@@ -92,7 +93,7 @@ def _pair(pair: Pair) -> dict[str, Any]:
     return {"people": people, "likeness": round(pair.likeness, 3), "score": round(pair.score, 3)}
 
 
-def _known(person: Known) -> dict[str, str]:
+def _known(person: PersonRef) -> dict[str, str]:
     return {"id": person.id, "name": person.name}
 
 

@@ -3,7 +3,7 @@
 How much a person's template is like the people around it changes a little with everybody who comes and goes. So each
 figure is reckoned anew when the people of its space have changed more often than a tenth of their number since: with
 fewer than ten people at once, and among many the figure is never older than a growth by a tenth, which moves it by
-less than 0.005. Until a new person's figure has been reckoned with the others, it is that of an empty gallery.
+less than 0.005. What it is of a new person until then, `templates` says.
 
 Workers, of replicas too, take turns: whoever holds the lock does the work.
 """
@@ -21,8 +21,9 @@ from psycopg2.sql import SQL
 
 from recognizer import evidence
 from recognizer.deadline import Deadline
+from recognizer.errors import RecognizerError
 from recognizer.gallery.pool import Pool
-from recognizer.gallery.search import Limits, Size, breadth
+from recognizer.gallery.search import INDEX, Limits, Size, breadth
 
 LOGGER = logging.getLogger(__name__)
 
@@ -40,27 +41,27 @@ SHIFT_RATE = 0.25
 """The rate at which strangers' scores are compared with those that the gallery's own people reach among each other.
 A quarter, because relatives and people who were enrolled twice are no strangers to each other."""
 
-STALE = """
+OLD = SQL("seen < greatest(0, space.changes - space.people / 10)")
+
+STALE = SQL("""
     SELECT space.id, space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint, space.changes
     FROM spaces AS space
-    WHERE EXISTS (
-        SELECT FROM cohorts WHERE space_id = space.id AND seen < greatest(0, space.changes - space.people / 10)
-    )
+    WHERE EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND {old})
     ORDER BY EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND seen < 0) DESC, random()
     LIMIT 1
-"""
+""").format(old=OLD)
 """One that has somebody to be found: new people first, and no space waits for another to be done with."""
 
-COUNT_STALE = """
+COUNT_STALE = SQL("""
     SELECT count(*) FROM cohorts JOIN spaces AS space ON space.id = space_id
-    WHERE seen < greatest(0, space.changes - space.people / 10) AND coalesce(space_id = %s, true)
-"""
+    WHERE {old} AND coalesce(space_id = %s, true)
+""").format(old=OLD)
 
 NEAREST = SQL("""
     SELECT stale.person_id, stale.made, template.embedding::vector, near.likeness, cohort.likeness
     FROM (
-        SELECT person_id, made FROM cohorts
-        WHERE space_id = %(space_id)s AND seen < greatest(0, %(changes)s - %(people)s / 10)
+        SELECT person_id, made FROM cohorts JOIN spaces AS space ON space.id = space_id
+        WHERE space_id = %(space_id)s AND {old}
         ORDER BY seen LIMIT %(batch)s
     ) AS stale
     JOIN templates AS template ON template.person_id = stale.person_id AND template.space_id = %(space_id)s
@@ -76,11 +77,6 @@ NEAREST = SQL("""
     ORDER BY stale.person_id, near.likeness DESC
 """)
 BY_FUNCTION, BY_INDEX = SQL("l2_distance(embedding, template.embedding)"), SQL("embedding <-> template.embedding")
-INDEX_ONLY = """
-    SET LOCAL hnsw.ef_search = %(breadth)s;
-    SET LOCAL hnsw.iterative_scan = relaxed_order;
-    SET LOCAL enable_sort = off;
-"""
 
 UPDATE = """
     UPDATE cohorts SET likeness = new.likeness, rival = new.rival, seen = new.seen
@@ -123,7 +119,7 @@ def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) 
         if cursor.fetchone() == (False,):
             return 0
         space_id, people, faces, indexed, changes = row
-        found = _people(cursor, space_id, Size(people, faces, indexed), changes, limits)
+        found = _people(cursor, space_id, Size(people, faces, indexed), limits)
         rows = [(person.id, space_id, person.made, *_figures(person, people), changes) for person in found]
         if rows:
             template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
@@ -134,19 +130,18 @@ def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) 
     return len(rows)
 
 
-def _people(cursor: Cursor, space_id: int, size: Size, changes: int, limits: Limits) -> list[Person]:
-    by_index = limits.by_index(size)
+def _people(cursor: Cursor, space_id: int, size: Size, limits: Limits) -> list[Person]:
     arguments: dict[str, Any] = {
         "space_id": space_id,
-        "people": size.people,
-        "changes": changes,
         "batch": BATCH,
         "near": round(evidence.MAX_COHORT) + 2,
         "breadth": breadth(size),
     }
-    if by_index:
-        cursor.execute(INDEX_ONLY, arguments)
-    cursor.execute(NEAREST.format(order=BY_INDEX if by_index else BY_FUNCTION), arguments)
+    order = BY_FUNCTION
+    if limits.by_index(size):
+        order = BY_INDEX
+        cursor.execute(INDEX.settings, arguments)
+    cursor.execute(NEAREST.format(old=OLD, order=order), arguments)
     people: dict[str, Person] = {}
     for person_id, made, template, likeness, cohort in cursor.fetchall():
         person = people.setdefault(person_id, Person(person_id, made, template.to_numpy(), [], []))
@@ -209,11 +204,12 @@ class CohortKeeper:
             try:
                 busy = bring_up_to_date(self._pool, deadline) > 0
                 failed = False
-            except Exception as error:  # noqa: BLE001 - whatever it is, it passes or a request will tell; we go on
+            except Exception as error:  # whatever it is, it passes or a request will tell; we go on
                 LOGGER.log(
                     logging.DEBUG if failed else logging.WARNING,
                     "The people's cohorts cannot be brought up to date; decisions rest on older ones meanwhile: %s",
                     error,
+                    exc_info=not isinstance(error, RecognizerError),  # what nobody has thought of
                 )
                 busy, failed = True, True
             worked = BATCH_SECONDS - deadline.remaining_seconds()

@@ -20,7 +20,6 @@ from recognizer.errors import (
     EnrolmentRefused,
     InvalidRequest,
     PersonNotFound,
-    Refusal,
 )
 from recognizer.faces import Box, NewFace, Quality, Remark
 from recognizer.gallery import templates
@@ -46,15 +45,14 @@ class Enrolment:
     faces: int
     revision: int
     enrolled: tuple[EnrolledFace, ...]
-    refused: tuple[Refusal, ...]
+    refused: tuple[Remark, ...]
     warnings: tuple[Remark, ...] = ()
 
     def as_json(self) -> str:
-        """The enrolment as a JSON text, for `from_json`; without the names of others, who may be erased meanwhile."""
+        """The enrolment as a JSON text, for `from_json`; it names nobody else, who might be erased meanwhile."""
         plain = asdict(self)
-        for said in (*plain["refused"], *plain["warnings"]):
-            if other := said.pop("other"):
-                said["detail"] = said["detail"].replace(other, "another person")
+        for remark in (*plain["refused"], *plain["warnings"]):
+            del remark["person"]
         return json.dumps(plain)
 
     @classmethod
@@ -69,9 +67,8 @@ class Enrolment:
             )
             for face in stored["enrolled"]
         )
-        refused = (Refusal(**refusal) for refusal in stored["refused"])
-        warnings = (Remark(**remark) for remark in stored.get("warnings", ()))
-        return cls(**{**stored, "enrolled": tuple(enrolled), "refused": tuple(refused), "warnings": tuple(warnings)})
+        remarks = {kind: tuple(Remark(**each) for each in stored.get(kind, ())) for kind in ("refused", "warnings")}
+        return cls(**{**stored, "enrolled": tuple(enrolled), **remarks})
 
 
 class Idempotency(NamedTuple):
@@ -109,7 +106,7 @@ def enrol(
     collection: str,
     who: Who,
     faces: Sequence[NewFace],
-    refused: Sequence[Refusal],
+    refused: Sequence[Remark],
     warnings: Sequence[Remark],
     idempotency: Idempotency | None,
 ) -> Enrolment:
@@ -225,7 +222,7 @@ def _check_external_id(cursor: Cursor, collection_id: int, person: Known | None,
 
 def _without_duplicates(
     cursor: Cursor, person: Known | None, faces: Sequence[NewFace]
-) -> tuple[list[NewFace], list[Refusal]]:
+) -> tuple[list[NewFace], list[Remark]]:
     """The faces whose photos are new to the person, and refusals for the others."""
     stored: set[bytes] = set()
     if person:
@@ -238,7 +235,7 @@ def _without_duplicates(
     for face in faces:
         if face.photo_sha256 in stored:
             detail = f"Photo {face.index} is enrolled for this person already; send another one."
-            duplicates.append(Refusal(face.index, DuplicatePhoto.code, detail))
+            duplicates.append(Remark(face.index, DuplicatePhoto.code, detail))
         else:
             new.append(face)
             stored.add(face.photo_sha256)

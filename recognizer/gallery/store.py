@@ -9,7 +9,7 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
-from recognizer.errors import InvalidRequest, PersonNotFound, Refusal
+from recognizer.errors import InvalidRequest, PersonNotFound
 from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Rejection, Remark, StoredFace
 from recognizer.gallery import cohorts, collections, enrolment, people, reading, rejections, search
 from recognizer.gallery.collections import Collection, CollectionOverview
@@ -92,7 +92,7 @@ class Gallery:
         person_id: str | None = None,
         external_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-        refused: Sequence[Refusal] = (),
+        refused: Sequence[Remark] = (),
         warnings: Sequence[Remark] = (),
         idempotency: Idempotency | None = None,
         deadline: Deadline,
@@ -187,6 +187,15 @@ class Gallery:
             faces = _faces(cursor, person_id)
         where, name, external_id, metadata, created_at = row
         return Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces
+
+    def require_person(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> str:
+        """The person's id in its usual spelling; with `collection`, only if the person is in it.
+
+        Raises:
+            PersonNotFound
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return people.require(cursor, person_id, collection)
 
     def delete_person(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> Erasure:
         """Erase all that is held on a person; with `collection`, only if the person is in it.

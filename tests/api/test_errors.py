@@ -15,6 +15,7 @@ from werkzeug.test import TestResponse
 
 from recognizer import errors
 from recognizer.api import problems
+from recognizer.faces import Remark
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -173,7 +174,7 @@ def test_every_domain_error_has_a_status_and_a_code_of_its_own() -> None:
     for cls in below(errors.RecognizerError):
         assert cls.code.replace("_", "").isalpha(), cls
         if cls not in (errors.RecognizerError, *below(errors.StartupError)):
-            error = cls([errors.Refusal(0, "no_face", "None.")]) if cls is errors.EnrolmentRefused else cls("x")
+            error = cls([Remark(0, "no_face", "None.")]) if cls is errors.EnrolmentRefused else cls("x")
             assert 400 <= problems.status_of(error) != 500, cls
 
 

@@ -18,9 +18,8 @@ from recognizer.errors import (
     EnrolmentRefused,
     InvalidRequest,
     PersonNotFound,
-    Refusal,
 )
-from recognizer.faces import NewFace, Quality
+from recognizer.faces import NewFace, Quality, Remark
 from recognizer.gallery.store import Enrolment, Gallery, Idempotency
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
@@ -51,12 +50,12 @@ def rows(sql: Sql) -> dict[str, int]:
 
 def test_a_new_name_makes_a_person_with_its_faces(enrol: Enrol, gallery: Gallery, new_face: NewFaces) -> None:
     faces = [new_face(0), new_face(2)]
-    done = enrol("Ada", faces, external_id="7", metadata={"role": "staff"}, refused=[Refusal(1, "no_face", "None.")])
+    done = enrol("Ada", faces, external_id="7", metadata={"role": "staff"}, refused=[Remark(1, "no_face", "None.")])
     assert (done.name, done.faces, done.revision) == ("Ada", 2, 1)
     assert [(face.index, face.box, face.quality) for face in done.enrolled] == [
         (face.index, face.box, face.quality) for face in faces
     ]
-    assert done.refused == (Refusal(1, "no_face", "None."),)
+    assert done.refused == (Remark(1, "no_face", "None."),)
     person, stored = gallery.person(done.person_id, Deadline(60))
     assert (person.name, person.external_id, person.metadata) == ("Ada", "7", {"role": "staff"})
     assert {face.id for face in stored} == {face.face_id for face in done.enrolled}
@@ -126,7 +125,7 @@ def test_a_photo_that_the_person_has_is_a_duplicate(enrol: Enrol, new_face: NewF
 def test_when_nothing_is_stored_nothing_is_changed(enrol: Enrol, gallery: Gallery, new_face: NewFaces) -> None:
     ada = enrol("Ada", [new_face(photo="a")])
     with pytest.raises(EnrolmentRefused) as raised:
-        enrol("Ada", [new_face(1, photo="a")], metadata={"new": 1}, refused=[Refusal(0, "no_face", "None.")])
+        enrol("Ada", [new_face(1, photo="a")], metadata={"new": 1}, refused=[Remark(0, "no_face", "None.")])
     assert [refusal.code for refusal in raised.value.refused] == ["no_face", "duplicate_photo"]
     assert gallery.person(ada.person_id, Deadline(60))[0].metadata == {}
     assert gallery.collection("default", Deadline(60)).revision == 1
@@ -134,7 +133,7 @@ def test_when_nothing_is_stored_nothing_is_changed(enrol: Enrol, gallery: Galler
 
 def test_nobody_is_left_behind_when_a_new_name_gets_no_face(enrol: Enrol, sql: Sql) -> None:
     with pytest.raises(EnrolmentRefused):
-        enrol("Ada", [], refused=[Refusal(0, "no_face", "None.")])
+        enrol("Ada", [], refused=[Remark(0, "no_face", "None.")])
     assert rows(sql)["people"] == 0
 
 
@@ -214,7 +213,7 @@ def test_the_same_key_and_request_gets_the_first_answer_again(
 ) -> None:
     key = Idempotency("key-1", b"digest of the request")
     assert gallery.earlier_answer("default", key, Deadline(60)) is None
-    first = enrol("Ada", [new_face(1)], refused=[Refusal(0, "no_face", "None.")], idempotency=key)
+    first = enrol("Ada", [new_face(1)], refused=[Remark(0, "no_face", "None.")], idempotency=key)
     enrol("Ada")
     assert enrol("Ada", [new_face(1)], idempotency=key) == first
     assert gallery.earlier_answer("Default", key, Deadline(60)) == first
@@ -254,5 +253,5 @@ def test_keys_are_forgotten_after_a_day(enrol: Enrol, gallery: Gallery, sql: Sql
 def test_an_enrolment_that_was_refused_uses_no_key_up(enrol: Enrol, new_face: NewFaces) -> None:
     key = Idempotency("key-1", b"one")
     with pytest.raises(EnrolmentRefused):
-        enrol("Ada", [], refused=[Refusal(0, "no_face", "None.")], idempotency=key)
+        enrol("Ada", [], refused=[Remark(0, "no_face", "None.")], idempotency=key)
     assert enrol("Ada", idempotency=key).faces == 1

@@ -9,15 +9,19 @@ import pytest
 
 from recognizer import evidence
 from recognizer.decisions import (
+    IN_WORDS,
     Candidate,
     FixedThreshold,
     TargetRule,
     Verdict,
     decide,
+    flaws,
+    in_force,
     logistic,
     rule_for,
 )
 from recognizer.faces import Box, Face, Neighbour, Neighbourhood, Quality
+from recognizer.vision import quality
 
 RANDOM = np.random.default_rng(5)
 CENTRE = evidence.learned().centre
@@ -147,6 +151,28 @@ def test_nobody_to_compare_with_is_said() -> None:
     verdict = one()
     assert (verdict.decision, verdict.best, verdict.margin) == ("unknown", None, None)
     assert "nobody in this collection" in verdict.reasons[0]
+
+
+def test_every_flaw_that_vision_names_has_words() -> None:
+    named = {value for name, value in vars(quality).items() if isinstance(value, str) and name == value}
+    assert named == set(IN_WORDS)
+    assert flaws(Quality(0.1, ("TOO_DARK", "FACE_TURNED"))) == "too dark and turned away"
+    assert flaws(Quality(0.1)) == "hard to make out"
+
+
+@pytest.mark.parametrize(
+    ("own_threshold", "own_target", "decides"),
+    [
+        (None, None, (0.6, 0.01)),
+        (0.5, None, (0.5, 0.01)),
+        (None, 0.001, (None, 0.001)),
+        (0.5, 0.001, (0.5, 0.001)),
+    ],
+)
+def test_a_collection_that_says_anything_is_not_decided_by_the_usual_threshold(
+    own_threshold: float | None, own_target: float | None, decides: tuple[float | None, float]
+) -> None:
+    assert in_force(own_threshold, own_target, 0.6, 0.01) == decides
 
 
 # -- a fixed threshold --

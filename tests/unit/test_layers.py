@@ -14,7 +14,7 @@ LAYERS = [
     {"vision", "gallery"},
     {"decisions", "admission", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "check", "calibrating", "servers", "cli", "__main__"},
+    {"host", "postgres", "supervisor", "check", "calibrate_command", "servers", "cli", "__main__"},
 ]
 ROOMS = {
     "PIL": {"vision.images"},
@@ -28,7 +28,7 @@ ROOMS = {
     "werkzeug": {"api", "app", "servers.development"},
     "gunicorn": {"servers.linux"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"calibrating", "cli", "supervisor"},
+    "click": {"calibrate_command", "cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
