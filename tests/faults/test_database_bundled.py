@@ -15,21 +15,16 @@ import pytest
 from database_faults import (
     HOLD_SECONDS,
     QUICK,
-    TERMINATE_OTHERS,
     Load,
     all_slots_work,
     ask,
     assert_ledger_holds,
-    bundled_url,
-    execute,
-    family,
-    frozen,
-    postmaster,
     readiness,
     small_photo,
     wait_for,
     wait_until_works,
 )
+from database_servers import TERMINATE_OTHERS, bundled_url, execute, family, frozen, postmaster
 from system_calls import Service, enroll, recognize
 
 AWAY = (503, "database_unavailable")
@@ -129,6 +124,7 @@ def test_a_database_that_can_only_read_recognises_and_refuses_to_enrol(service: 
         )
         assert recognize(service.url, photo).status_code == 200
         assert readiness(service)[0] == 200, "what it can do, it shall go on doing"
+        assert "in a read-only transaction" in service.said()
     finally:
         configuration.write_text(before)
         postmaster(service).send_signal(signal.SIGHUP)

@@ -18,14 +18,13 @@ from database_faults import (
     QUICK,
     all_slots_work,
     ask,
-    bundled_url,
-    execute,
     people,
     readiness,
     small_photo,
     wait_for,
     wait_until_works,
 )
+from database_servers import bundled_url, execute
 from system_calls import Service, enroll, recognize
 
 pytestmark = pytest.mark.skipif(
@@ -85,6 +84,8 @@ def test_a_full_disk_refuses_enrolments_and_nothing_has_to_be_restarted_when_the
     wait_for("an enrolment to be refused for want of room", is_refused)
     assert recognize(service.url, photo).status_code == 200, "what needs no room goes on"
     assert readiness(service)[0] == 200
+    assert "The database cannot do this now" in service.said()
+    assert "No space left on device" in service.said()
 
     with suppress(psycopg2.Error):  # PostgreSQL's log needs room too: it panics, and cannot start again
         for _ in range(200):

@@ -16,14 +16,13 @@ import pytest
 from database_faults import (
     QUICK,
     Load,
-    OwnPostgres,
     all_slots_work,
     assert_ledger_holds,
-    execute,
     small_photo,
     wait_for,
     wait_until_works,
 )
+from database_servers import OwnPostgres, execute
 from system_calls import Service
 
 AWAY = (503, "database_unavailable")

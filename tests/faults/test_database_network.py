@@ -17,21 +17,18 @@ from database_faults import (
     LIMIT_SECONDS,
     QUICK,
     Answer,
-    CommitTrap,
     Load,
-    OwnPostgres,
     all_slots_work,
     ask,
     assert_ledger_holds,
-    execute,
     people,
     person,
     readiness,
     small_photo,
     wait_for,
     wait_until_works,
-    workers,
 )
+from database_servers import CommitTrap, OwnPostgres, execute, workers
 from system_calls import Service, recognize
 
 AWAY = (503, "database_unavailable")
