@@ -24,7 +24,7 @@ from database_faults import (
     wait_for,
     wait_until_works,
 )
-from database_servers import TERMINATE_OTHERS, bundled_url, execute, family, frozen, postmaster
+from database_servers import TERMINATE_OTHERS, bundled_url, execute, frozen, postmaster
 from system_calls import Service, enroll, recognize
 
 AWAY = (503, "database_unavailable")
@@ -48,11 +48,6 @@ def kill_postmaster(service: Service) -> None:
     postmaster(service).kill()
 
 
-def kill_everything(service: Service) -> None:
-    for process in family(postmaster(service)):
-        process.kill()
-
-
 def kill_one_backend(service: Service) -> None:
     (pid,) = execute(bundled_url(service), "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")[0]
     psutil.Process(pid).kill()
@@ -68,9 +63,7 @@ def terminate_connections_one_by_one(service: Service) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.parametrize(
-    "fault", [kill_postmaster, kill_everything, kill_one_backend, shut_down, terminate_connections_one_by_one]
-)
+@pytest.mark.parametrize("fault", [kill_postmaster, kill_one_backend, shut_down, terminate_connections_one_by_one])
 def test_a_database_that_ends_under_load_is_back_by_itself_and_nothing_acknowledged_is_lost(
     service: Service, photo: bytes, fault: Callable[[Service], None], request: pytest.FixtureRequest
 ) -> None:

@@ -67,7 +67,7 @@ def faces(photos: Path) -> list[bytes]:
 def photo_of(file: Path, variant: int) -> bytes:
     """A small photo of the person in the file; each variant is another one."""
     with Image.open(file) as image:
-        small = image.convert("RGB").resize((320, round(image.height * 320 / image.width)))
+        small = image.convert("RGB").resize((240, round(image.height * 240 / image.width)))
     turned = small.rotate((variant % 7 - 3) * 3 if variant else 0, fillcolor="grey")
     lit = ImageEnhance.Brightness(turned).enhance(1 + 0.03 * (variant // 7))
     buffer = io.BytesIO()
