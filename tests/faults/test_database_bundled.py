@@ -49,7 +49,8 @@ def kill_postmaster(service: Service) -> None:
 
 
 def kill_one_backend(service: Service) -> None:
-    (pid,) = execute(bundled_url(service), "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")[0]
+    others = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    (pid,) = execute(bundled_url(service), others)[0]
     psutil.Process(pid).kill()
 
 
