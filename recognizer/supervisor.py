@@ -42,6 +42,8 @@ EXIT_ALREADY_RUNNING = 3
 _REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
 _MIGRATION_SECONDS = 600.0
 _MODELS_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 5.0  # between two starts of what ends again and again
+_QUIET_SECONDS = 10.0  # what has run for so long may be started again at once
 _SPARE_CONNECTIONS = 10  # beyond the workers' pools: commands, dumps, what PostgreSQL reserves
 
 
@@ -336,7 +338,7 @@ def prepare_models(folder: Path) -> None:
 
 
 class Turns:
-    """Spaces attempts: the first at once, the next after 0.5, 1, 2 ... 30 seconds; a quiet minute begins anew."""
+    """Spaces attempts: the first at once, the next after 0.5, 1, 2, 4, 5, 5 ... seconds; ten quiet ones begin anew."""
 
     def __init__(self) -> None:
         self._next, self._delay = -math.inf, 0.5
@@ -346,9 +348,9 @@ class Turns:
         now = time.monotonic()
         if now < self._next:
             return False
-        if now > self._next + 60:
+        if now > self._next + _QUIET_SECONDS:
             self._delay = 0.5
-        self._next, self._delay = now + self._delay, min(30.0, 2 * self._delay)
+        self._next, self._delay = now + self._delay, min(_LONGEST_PAUSE_SECONDS, 2 * self._delay)
         return True
 
 
