@@ -169,6 +169,7 @@ def checkout(tmp_path: Path) -> Path:
     scripts = tmp_path / "scripts"
     scripts.mkdir()
     shutil.copy(SCRIPT, scripts)
+    shutil.copytree(SCRIPT.parent / "soak", scripts / "soak", ignore=shutil.ignore_patterns("__pycache__"))
     (scripts / "start_production.py").write_text(START_STUB)
     album = tmp_path / "photos"
     album.mkdir()
@@ -299,7 +300,7 @@ def test_the_standard_library_is_enough(checkout: Path, stub: Callable[..., str]
 
 
 def stub_url_from(checkout: Path, stub: Callable[..., str]) -> str:
-    """A stub although its start script is moved away: the script is alone on this machine."""
+    """A stub although its start script is moved away: the script and its parts are alone on this machine."""
     shutil.copy(checkout / "elsewhere.py", checkout / "scripts" / "start_production.py")
     url = stub()
     (checkout / "scripts" / "start_production.py").unlink()
