@@ -19,7 +19,7 @@ class Console:
     def __init__(self) -> None:
         self._next = 0.0 if sys.stdout.isatty() else 10.0
 
-    def show(self, tally: Tally, memory_mb: float, length: float) -> None:
+    def show(self, tally: Tally, memory_mb: float, length: float, more: str = "") -> None:
         elapsed = time.monotonic() - tally.began
         if elapsed < self._next:
             return
@@ -30,6 +30,7 @@ class Console:
             f"{len(recent) / min(10.0, elapsed):.1f}/s  p50 {p50:.0f} ms  p99 {p99:.0f} ms  "
             f"errors {sum(tally.errors().values())}  busy {tally.outcomes[Tally.BUSY]}"
             + (f"  memory {memory_mb:,.0f} MB" if memory_mb else "")
+            + more
         )
         if sys.stdout.isatty():
             print(f"\r{line:<110}", end="", flush=True)
@@ -72,3 +73,21 @@ def print_table(report: Mapping[str, Any]) -> None:
     for name, label in (("p50_ms", "p50"), ("p95_ms", "p95"), ("p99_ms", "p99"), ("longest_ms", "longest")):
         print(f"  {label:<22} {performance[name] or 0:>10,.0f}   ms")
     print()
+
+
+def print_criteria(report: Mapping[str, Any]) -> None:
+    """What was asked of a run with faults, a line each."""
+    marks = {True: "ok", False: "FAILS"}
+    print()
+    for each in report["criteria"]:
+        note = f"   {each['note']}" if each["note"] else ""
+        figure = f"{each['figure']}   (limit {each['limit']})"
+        print(f"  {marks.get(each['holds'], '-'):<6}{each['name']:<52}{figure}{note}")
+    for example in report["recognition"]["error_examples"][:5]:
+        print(f"    {example['what']}: {example['photo']}, request {example['request_id']} {example['said']}")
+    performance = report["performance"]
+    print(
+        f"  {performance['recognised_per_second']:,.1f} photos a second, p50 {performance['p50_ms'] or 0:,.0f} ms,",
+        end=" ",
+    )
+    print(f"p99 {performance['p99_ms'] or 0:,.0f} ms; {len(report['faults'])} faults; seed {report['seed']}\n")

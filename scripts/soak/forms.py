@@ -30,6 +30,20 @@ def with_versions(photos: Sequence[Photo]) -> list[Photo]:
     return made
 
 
+def enlarged(photo: Photo, megapixels: float) -> Photo | None:
+    """The photo with as many pixels as a camera's; None without Pillow."""
+    if importlib.util.find_spec("PIL") is None:
+        return None
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(photo.data)).convert("RGB")
+    factor = (megapixels * 1e6 / (image.width * image.height)) ** 0.5
+    stream = io.BytesIO()
+    image.resize((round(image.width * factor), round(image.height * factor))).save(stream, "JPEG", quality=88)
+    form = f"JPEG of {megapixels:g} megapixels"
+    return replace(photo, form=form, content_type="image/jpeg", data=stream.getvalue())
+
+
 def _versions() -> list[tuple[str, str, Callable[[bytes], bytes]]]:
     from PIL import Image, ImageOps
 

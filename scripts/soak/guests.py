@@ -104,7 +104,14 @@ def rest_of(answer: Answer, expected: str) -> Rest | None:
     if face is None or not isinstance(face.get("distance"), int | float):
         return None
     people = frozenset(person for person in map(person_id_of, faces) if person)
-    return Rest(expected, float(face["distance"]), people, len(faces))
+    confidence = face.get("confidence")
+    return Rest(
+        expected,
+        float(face["distance"]),
+        people,
+        len(faces),
+        confidence=float(confidence) if isinstance(confidence, int | float) else 1.0,
+    )
 
 
 def fault_of(photo: Photo, answer: Answer) -> str | None:
@@ -129,5 +136,13 @@ def difference(photo: Photo, answer: Answer) -> str:
     faces = faces_of(answer)
     if answer.status != 200 or faces is None or photo.rest is None:
         return str(answer)
-    now = ", ".join(f"{person_id_of(face)} at {face.get('distance')}" for face in faces) or "no face"
+    now = "; ".join(map(_in_words, faces)) or "no face"
     return f"expected {photo.rest.person_id} at {photo.rest.distance} among {photo.rest.faces} faces, got {now}"
+
+
+def _in_words(face: Mapping[str, Any]) -> str:
+    candidates = face.get("candidates") or [{}]
+    best = candidates[0].get("person") or {}
+    decided = f"{face.get('decision', '')} {person_id_of(face)} at {face.get('distance')}".strip()
+    more = f"confidence {face.get('confidence')}, margin {face.get('margin')}, best candidate {best.get('name')}"
+    return f"{decided} ({more}, {' '.join(map(str, face.get('reasons', ())))})"

@@ -72,10 +72,12 @@ class Tally:
                     self.examples.append({**example, "request_id": request_id, "said": said[:300]})
 
     def errors(self) -> dict[str, int]:
-        return {outcome: number for outcome, number in self.outcomes.most_common() if outcome not in self.OWN}
+        with self._lock:
+            return {outcome: number for outcome, number in self.outcomes.most_common() if outcome not in self.OWN}
 
     def requests(self) -> int:
-        return self.outcomes.total()
+        with self._lock:
+            return self.outcomes.total()
 
     def seconds(self, last_slots: int = 0) -> list[float]:
         """How long right answers took, in order of time; of the last slots only where so asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -48,6 +49,16 @@ class OwnService:
             raise
         finally:
             client.close()
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's process id: the start script becomes it (on Windows it waits for it)."""
+        return self._process.pid
+
+    def keep_log(self, path: Path) -> None:
+        """Copy what it has said so far; its folder does not outlive it."""
+        with contextlib.suppress(OSError):
+            shutil.copyfile(self._folder / "output.txt", path)
 
     def stop(self) -> str | None:
         """Stop it and return what was wrong with that."""

@@ -11,10 +11,12 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from soak.places import PEOPLE_FOLDER, PHOTO_CACHE, PHOTO_LOCK
+from soak.places import PEOPLE_FOLDER, PHOTO_CACHE, PHOTO_LOCK, SHARED
 from soak.problems import Misused, Wrong
 
 MAX_PEOPLE, MAX_PHOTOS_EACH, MAX_PHOTO_BYTES = 12, 4, 15 * 2**20
+MAX_RESIDENTS, MAX_PEOPLE_OF_SIEGE = 8, 60
+LARGE_TIMES = 8  # the few large photos come as often as so many small ones
 
 
 CONTENT_TYPES = {
@@ -35,6 +37,7 @@ class Rest:
     distance: float
     people: frozenset[str]
     faces: int
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Photo:
 Album = dict[str, list[Path]]
 
 
-def find_album(folder: Path | None) -> tuple[Album, Path]:
+def find_album(folder: Path | None, most_people: int = MAX_PEOPLE) -> tuple[Album, Path]:
     """Photos by person: of the folder given, of ../shared/faces/people, of .cache/test-photos (fetched if need be).
 
     Raises:
@@ -61,13 +64,13 @@ def find_album(folder: Path | None) -> tuple[Album, Path]:
     """
     if folder is not None:
         try:
-            album = _read_folder(folder)
+            album = _read_folder(folder, most_people)
         except OSError as error:
             raise Misused(f"--photos {folder} cannot be read: {error.strerror}.") from error
         if not album:
             raise Misused(f"--photos {folder} holds no photos ({', '.join(CONTENT_TYPES)}), alone or one folder each.")
         return album, folder
-    if PEOPLE_FOLDER.is_dir() and (album := _read_folder(PEOPLE_FOLDER)):
+    if PEOPLE_FOLDER.is_dir() and (album := _read_folder(PEOPLE_FOLDER, most_people)):
         return album, PEOPLE_FOLDER
     if not PHOTO_CACHE.is_dir():
         _fetch_photos()
@@ -77,7 +80,7 @@ def find_album(folder: Path | None) -> tuple[Album, Path]:
 TEST_PEOPLE = (("obama", "obama", "obama2"), ("biden", "biden"))
 
 
-def _read_folder(folder: Path) -> Album:
+def _read_folder(folder: Path, most_people: int) -> Album:
     """A folder per person, or single photos, each of somebody else; of a large folder only a part is taken."""
 
     def photos_in(path: Path) -> list[Path]:
@@ -87,7 +90,7 @@ def _read_folder(folder: Path) -> Album:
     people = {path.name: photos_in(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     people = {name: photos[:MAX_PHOTOS_EACH] for name, photos in people.items() if photos}
     people = people or {path.stem: [path] for path in photos_in(folder)}
-    return dict(itertools.islice(people.items(), MAX_PEOPLE))
+    return dict(itertools.islice(people.items(), most_people))
 
 
 def _fetch_photos() -> None:
@@ -124,6 +127,24 @@ def split_album(album: Album) -> tuple[list[Photo], list[Photo]]:
         to_enrol += photos[:enrolled]
         to_recognise += photos[enrolled:] or photos
     return to_enrol, to_recognise
+
+
+def split_for_siege(album: Album) -> tuple[Album, list[Photo]]:
+    """The people who stay, and one photo each of those who come and go."""
+    names = list(album)
+    stay = max(1, min(MAX_RESIDENTS, len(names) // 2))
+    if len(names) < 2:
+        raise Misused("faults take photos of two people at least: one who stays, others who are enrolled and deleted.")
+    newcomers = [read_photo(name, album[name][0]) for name in names[stay:]]
+    return {name: album[name] for name in names[:stay]}, newcomers
+
+
+def odd_photos() -> list[Photo]:
+    """Images that are huge, crowded, empty or made to break image libraries, where ../shared has them."""
+    paths = [*sorted((SHARED / "faces" / "large").glob("*.jpg")), SHARED / "faces" / "detection" / "dlib_dogs.jpg"]
+    paths = [*paths * LARGE_TIMES, *sorted((SHARED / "hostile").glob("*"))]
+    fit = [path for path in paths if path.is_file() and path.suffix != ".md" and path.stat().st_size <= MAX_PHOTO_BYTES]
+    return [Photo("", path.name, "odd", "image/jpeg", path.read_bytes()) for path in fit if path.stat().st_size]
 
 
 def read_photo(person: str, path: Path) -> Photo:

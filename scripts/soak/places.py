@@ -11,7 +11,8 @@ SCRIPT = HERE / "test_continuous_recognition.py"
 
 START_SCRIPT = HERE / ("start_windows_production.py" if os.name == "nt" else "start_production.py")
 VENV_PYTHON = HERE.parent / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PEOPLE_FOLDER = HERE.parent.parent / "shared" / "faces" / "people"
+SHARED = HERE.parent.parent / "shared"
+PEOPLE_FOLDER = SHARED / "faces" / "people"
 PHOTO_CACHE = HERE.parent / ".cache" / "test-photos"
 PHOTO_LOCK = HERE.parent / "requirements" / "photos.lock"
 

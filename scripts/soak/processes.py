@@ -9,7 +9,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -67,6 +67,23 @@ class ProcessTree:
             with contextlib.suppress(self._psutil.Error):
                 seen.append(self._look_at(process, kind))
         return Sample(at, tuple(seen), self._connections(tree))
+
+    def workers(self) -> list[Any]:
+        """The processes that answer requests: below the server's own, which is below the supervisor."""
+        tree = [(process, parent) for process, parent, line in self._tree() if not self._is_database(line)]
+        parents = {parent for _, parent in tree}
+        return [p for p, parent in tree if p.pid not in parents and self._root and parent != self._root.pid]
+
+    def database(self) -> list[Any]:
+        """All processes of PostgreSQL, the one that started the others first."""
+        tree = [(process, parent) for process, parent, line in self._tree() if self._is_database(line)]
+        return [
+            process for process, _ in sorted(tree, key=lambda pair: self._root is None or pair[1] != self._root.pid)
+        ]
+
+    def backends(self) -> list[Any]:
+        """PostgreSQL's processes that each serve one connection."""
+        return [process for process, _, line in self._tree() if self._BACKEND.match(line)]
 
     def _find_root(self) -> Any:
         """The topmost process of ours above the one that listens on the port."""
@@ -177,9 +194,17 @@ def _is_here(host: str) -> bool:
 class Sampler:
     """A thread that looks at the processes now and then."""
 
-    def __init__(self, watch: ProcessTree | MetricsPage | None, began: float, every_seconds: float) -> None:
+    def __init__(
+        self,
+        watch: ProcessTree | MetricsPage | None,
+        began: float,
+        every_seconds: float,
+        requests: Callable[[], int],
+    ) -> None:
         self.samples: list[Sample] = []
-        self._watch, self._began, self._every = watch, began, every_seconds
+        self.answered: list[int] = []
+        """How many requests there had been at each sample."""
+        self._watch, self._began, self._every, self._requests = watch, began, every_seconds, requests
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -197,5 +222,6 @@ class Sampler:
                 sample = self._watch.sample(round(time.monotonic() - self._began, 2))
                 if sample.processes:
                     self.samples.append(sample)
+                    self.answered.append(self._requests())
             if self._stop.wait(self._every):
                 return

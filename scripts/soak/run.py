@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from soak.console import Console
+from soak.crew import Crew
+from soak.facts import machine
 from soak.forms import with_versions
 from soak.guests import Guests
 from soak.judging import judge_answers, judge_counts, judge_memory, percentile_ms
@@ -18,7 +20,9 @@ from soak.photos import Photo
 from soak.places import DEFAULT_URL, ERASE_SECONDS, REQUEST_SECONDS
 from soak.problems import Wrong
 from soak.processes import Sample, Sampler, find_watch
+from soak.slope import memory_slope
 from soak.talk import Client, NoAnswer, greet, wait_until_ready
+from soak.verdict import counts_in_words, plain_criteria
 
 
 class Soak:
@@ -29,11 +33,18 @@ class Soak:
         self.problems: list[str] = []
         self.leftovers: list[str] = []
         self.interrupted = False
+        self.own: OwnService | None = None
         self.facts: dict[str, Any] = {"began": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "minutes": options.minutes}
+        self.facts["machine"] = machine()
         self.tally: Tally | None = None
         self.samples: list[Sample] = []
+        self.answered: list[int] = []
         self.seconds = 0.0
         self._to_enrol, self._to_recognise = to_enrol, to_recognise
+
+    def photos_in_words(self) -> str:
+        """How many photos there are for what."""
+        return f"{len(self._to_enrol)} to enrol, {len(self._to_recognise)} to recognise"
 
     def run(self) -> None:
         """Set up, load, judge, tear down; the gallery is left as it was, whatever happens."""
@@ -56,9 +67,10 @@ class Soak:
     def _reach_service(self, closing: contextlib.ExitStack) -> tuple[Client, bool]:
         url, is_own = self.options.url, self.options.url is None
         if is_own:
-            own = OwnService()
+            own = self.own = OwnService()
             closing.callback(self._stop, own)
-            print(f"No service runs at {DEFAULT_URL}: starting one at {own.url}, with a temporary data directory.")
+            why = "Faults" if self.options.faults else f"No service runs at {DEFAULT_URL}"
+            print(f"{why}: starting a service at {own.url}, with a temporary data directory.", flush=True)
             own.wait_until_ready()
             url, self.options.key = own.url, None  # the key is somebody else's
         client = Client(url, self.options.key)
@@ -99,12 +111,12 @@ class Soak:
     def _load(self, client: Client, run: str, photos: list[Photo]) -> None:
         options, facts = self.options, self.facts
         length = options.minutes * 60
-        every = min(2.0, max(0.25, length / 60)) if length <= 3600 else length / 1800
+        every = sampling_seconds(length)
         watch, facts["processes_seen_by"] = find_watch(facts["url"], options.key)
         print(f"Load: {options.concurrency} requests at a time to {facts['url']} ({facts['server']}) for", end=" ")
         print(f"{options.minutes:g} minutes.\nMemory: {facts['processes_seen_by']}.", flush=True)
         self.tally = Tally(slot_seconds=every)
-        sampler = Sampler(watch, self.tally.began, every)
+        sampler = Sampler(watch, self.tally.began, every, self.tally.requests)
         load = Load(facts["url"], options.key, run, photos, self.tally, options.concurrency)
         patience = 2.0
         try:
@@ -114,16 +126,19 @@ class Soak:
             self.seconds = min(length, time.monotonic() - self.tally.began)
             load.stop(seconds=patience)
             sampler.stop()
-            self.samples = sampler.samples
+            self.samples, self.answered = sampler.samples, sampler.answered
             print()
 
-    def _watch_over(self, load: Load, sampler: Sampler, length: float) -> None:
+    def _more_progress(self) -> str:
+        return ""
+
+    def _watch_over(self, load: Load | Crew, sampler: Sampler, length: float) -> None:
         assert self.tally
         console = Console()
         deadline = self.tally.began + length
         while (left := deadline - time.monotonic()) > 0:
             time.sleep(min(0.5, left))
-            console.show(self.tally, sampler.memory_mb(), length)
+            console.show(self.tally, sampler.memory_mb(), length, self._more_progress())
             if load.given_up():
                 seconds = self.tally.last_answer - self.tally.began
                 self.problems.append(f"the service stopped answering {seconds:.0f} s after the load began.")
@@ -155,15 +170,29 @@ class Soak:
             late = [slot for n, slot in enumerate(self.tally.slots) if n * self.tally.slot_seconds >= self.seconds / 2]
             memory, leaks = judge_memory(self.samples, self.seconds, sum(slot.requests for slot in late))
             counts, growing = judge_counts(self.samples, self.seconds)
-            reasons += judge_answers(self.tally) + leaks + growing
+            wrong = judge_answers(self.tally)
+            slope = memory_slope(self.samples, self.answered, self.seconds)
+            report["slope"] = slope.as_json() if slope else None
+            figures = (str(sum(self.tally.errors().values())), _in_words(memory), counts_in_words(counts))
+            asked = plain_criteria((wrong, leaks, growing), figures, slope)
+            reasons += wrong + leaks + growing + [asked[-1].sentence()] * (asked[-1].holds is False)
+            report["criteria"] = [each.as_json() for each in asked]
             report["recognition"] = _recognition(self.tally)
             report["memory"], report["counts"] = memory, counts
             report["performance"] = _performance(self.tally, self.seconds)
             report["timeline"] = [_moment(n * self.tally.slot_seconds, s) for n, s in enumerate(self.tally.slots)]
-            report["samples"] = [asdict(sample) for sample in self.samples]
+            report["samples"] = [
+                asdict(sample) | {"requests": number}
+                for sample, number in zip(self.samples, self.answered, strict=True)
+            ]
         reasons += self.leftovers
         verdict = "failed" if reasons else "interrupted" if self.interrupted else "passed"
         return report | {"verdict": verdict, "reasons": reasons}
+
+
+def sampling_seconds(length: float) -> float:
+    """How often to look at the processes in a run of so many seconds."""
+    return min(2.0, max(0.25, length / 60)) if length <= 3600 else length / 1800
 
 
 def answers(url: str) -> bool:
@@ -176,6 +205,10 @@ def answers(url: str) -> bool:
     finally:
         client.close()
     return True
+
+
+def _in_words(memory: dict[str, Any]) -> str:
+    return ", ".join(f"{kind} {row['first_mb']:,.0f} to {row['last_mb']:,.0f} MB" for kind, row in memory.items())
 
 
 def _recognition(tally: Tally) -> dict[str, Any]:
@@ -199,4 +232,6 @@ def _performance(tally: Tally, seconds: float) -> dict[str, Any]:
 
 def _moment(at: float, slot: Slot) -> dict[str, Any]:
     latency = {"p50_ms": percentile_ms(slot.seconds, 0.5), "p99_ms": percentile_ms(slot.seconds, 0.99)}
-    return {"at": round(at, 2), "requests": slot.requests, "errors": slot.errors, "busy": slot.busy, **latency}
+    return {"at": round(at, 2), "requests": slot.requests, "errors": slot.errors, "busy": slot.busy, **latency} | {
+        "excused": slot.excused
+    }

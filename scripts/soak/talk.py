@@ -81,20 +81,32 @@ class Client:
             self.close()
         began = time.perf_counter()
         try:
-            self._connection.request(method, self._prefix + path, body or None, headers)
+            is_sent = self._request(method, path, body, headers)
             response = self._connection.getresponse()
             content = response.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise NoAnswer(_failure(error)) from error
+        if not is_sent:
+            self.close()
         self._used = time.monotonic()
         return Answer(response.status, response.headers, content, time.perf_counter() - began)
 
-    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "", patience: float = 60.0) -> Answer:
+    def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> bool:
+        """Send it; whether all of it went out: a server may refuse before it has read everything, and say why."""
+        try:
+            self._connection.request(method, self._prefix + path, body or None, headers)
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+        return True
+
+    def ask(
+        self, method: str, path: str, body: bytes = b"", kind: str = "", patience: float = 60.0, once: str = ""
+    ) -> Answer:
         """Like `send()` outside the load: waits while the service is busy, and a bad key ends the soak."""
         deadline = time.monotonic() + patience
         while True:
-            answer = self.send(method, path, body, kind)
+            answer = self.send(method, path, body, kind, once=once)
             if answer.status in (401, 403):
                 raise Wrong(
                     "the service wants an API key with the scopes recognize and enroll: give it with --key or in the "
