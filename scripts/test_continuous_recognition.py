@@ -3,7 +3,8 @@
 
   python scripts/test_continuous_recognition.py                      the service on port 8000, else one of its own
   python scripts/test_continuous_recognition.py --url http://camera-server:8000 --key KEY --minutes 60
-  python scripts/test_continuous_recognition.py --plot soak-report.json      only draw the picture of a report
+  python scripts/test_continuous_recognition.py --faults --hours 24          break things meanwhile, in its own service
+  python scripts/test_continuous_recognition.py --plot soak-report.json      only draw picture and page of a report
 
 It talks HTTP and may be copied to another machine with Python 3.11 or newer, with the folder `soak` beside it and
 nothing else. What is installed is used, what is not is done without, saying so: psutil (processes of this machine),
@@ -16,6 +17,10 @@ Memory: the second half of the run is judged, the first is warm-up. A leak is a 
 the medians rise each time, and evenly: what comes in steps or levels off is warm-up) and material (over 20 MB and
 5 %, more in runs under a minute). A replaced process begins a curve of its own. Threads, file descriptors and
 database connections must not grow steadily either.
+
+With --faults, workers and the database are killed, frozen and cut off, uploads aborted, clients multiplied; people come
+and go, and a ledger knows who has to be there. docs/operations.md says what is asked. It takes a checkout and psutil.
+The report is JSON, with a picture and a page (HTML) beside it.
 
 Exit code: 0 passed; 1 something is wrong, the last line says what; 2 wrong usage; 130 stopped by Ctrl-C (or
 SIGTERM) before the end: the report so far is written and the people are erased.
