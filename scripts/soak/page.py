@@ -33,7 +33,7 @@ img { width: 100%; height: auto; } .columns { display: grid; gap: 0 40px; grid-t
 """
 MARKS = {True: '<span class="yes">&#10003; holds</span>', False: '<span class="no">&#10007; fails</span>'}
 NOT_JUDGED = '<span class="open">not judged</span>'
-EXAMPLES_SHOWN = 12
+EXAMPLES_SHOWN, FAULTS_SHOWN = 12, 200
 
 
 class Html(str):
@@ -88,8 +88,9 @@ def _picture(picture: bytes | None) -> str:
 def _faults(report: Mapping[str, Any]) -> str:
     if "faults" not in report:
         return ""
-    rows = []
-    for fault in report["faults"]:
+    rows, faults = [], report["faults"]
+    shown_faults = sorted(sorted(faults, key=_slowness)[-FAULTS_SHOWN:], key=lambda fault: fault["at"])
+    for fault in shown_faults:
         recovery = fault["recovery_seconds"]
         is_good = recovery is not None and recovery <= fault["recovery_limit_seconds"]
         shown = "never" if recovery is None else f"{recovery:.1f} s"
@@ -102,9 +103,16 @@ def _faults(report: Mapping[str, Any]) -> str:
         "answers never. Recovered is the first good answer to a request that began after the last trouble, and not "
         "before killed processes are back."
     )
+    if len(faults) > FAULTS_SHOWN:
+        intro += f" Of {len(faults):,} faults the {FAULTS_SHOWN} with the longest recoveries are shown."
     left_out = "".join(f"<p>Left out: {escape(k)} ({escape(w)}).</p>" for k, w in report["faults_left_out"].items())
     head = ("at", "fault", "done to", "recovery", "limit", "what clients saw")
     return _section("Faults", f"<p>{intro}</p>{_table(head, rows)}{left_out}")
+
+
+def _slowness(fault: Mapping[str, Any]) -> float:
+    recovery = fault["recovery_seconds"]
+    return float("inf") if recovery is None else float(recovery)
 
 
 def _statuses(report: Mapping[str, Any]) -> str:

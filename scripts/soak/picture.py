@@ -11,6 +11,7 @@ from typing import Any
 
 COLOURS = {"workers": "tab:blue", "supervisor": "tab:gray", "database": "tab:orange"}
 WORKERS_NAMED = 4  # more of them, since many were killed, would fill the legend
+FAULTS_LINED = 200  # more lines would hide the curves
 
 
 def draw(report: Mapping[str, Any], path: Path) -> str | None:
@@ -42,7 +43,7 @@ def draw(report: Mapping[str, Any], path: Path) -> str | None:
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
         panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-        for fault in faults:
+        for fault in faults if len(faults) <= FAULTS_LINED else ():
             panel.axvline(fault["at"] / 60, color="tab:red", alpha=0.35, linewidth=0.8)
     if faults:
         _draw_faults(panels[3], faults)
