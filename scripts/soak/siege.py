@@ -48,6 +48,7 @@ class Siege(Soak):
         self.faults = FaultLog()
         self.findings: list[Finding] | None = None
         self._residents: dict[str, str] = {}
+        self._enrolled_at_rest = 0
         self.facts["seed"] = options.seed
 
     def photos_in_words(self) -> str:
@@ -83,6 +84,7 @@ class Siege(Soak):
             else:
                 raise Wrong(f"enrolling {entry.photo.label} failed with {answer}")
             self._ledger.let_go(entry)
+        self._enrolled_at_rest = self._ledger.counts["enrolments"]
 
     def _load(self, client: Client, run: str, photos: list[Photo]) -> None:
         options, facts, length = self.options, self.facts, self.options.minutes * 60
@@ -166,7 +168,7 @@ class Siege(Soak):
         if self.tally is None:
             return report
         slope = memory_slope(self.samples, self.answered, self.seconds)
-        enrolments = self._ledger.counts["enrolments"]
+        enrolments = self._ledger.counts["enrolments"] - self._enrolled_at_rest
         asked = criteria(self.tally.outcomes, self.findings, self.faults.faults, slope, enrolments)
         asked.insert(-1, counts(report["counts"]))
         reasons = [*self.problems, *(each.sentence() for each in asked if each.holds is False), *self.leftovers]
