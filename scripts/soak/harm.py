@@ -38,7 +38,7 @@ class Harm:
         self._address = (str(parts.hostname), int(parts.port or 80))
         self._before: tuple[int, set[int]] = (0, set())
         self.spares_the_oldest_from = math.inf
-        """From then on (time.monotonic()) the oldest worker is left alone: its memory is judged."""
+        """From then on (time.monotonic()) it is left alone, for its memory is judged, and nothing is reloaded."""
         self.acts: dict[str, Callable[[random.Random], str]] = {
             "worker killed": self._kill_worker,
             "PostgreSQL killed": self._kill_database,

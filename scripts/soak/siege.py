@@ -99,7 +99,7 @@ class Siege(Soak):
         facts["faults_left_out"] = harm.left_out
         print(f"Load: {options.concurrency} clients for {options.minutes:g} minutes, seed {options.seed}; faults at")
         print(f"random times: {', '.join(harm.acts)}.", flush=True)
-        harm.spares_the_oldest_from = time.monotonic() + length / 2
+        harm.spares_the_oldest_from = time.monotonic() + length / 4
         for kind, why in harm.left_out.items():
             print(f"Left out: {kind} ({why}).")
         self._fight(Sampler(watch, self.tally.began, every, self.tally.requests), harm, length)

@@ -1,10 +1,10 @@
 """How memory grows with the number of requests: a slope with limits of confidence.
 
-Only the second half of the run is looked at, and only processes that live through all of it: a new worker grows until
-it has met its largest photo in each of its threads, which is no leak and takes minutes (so faults leave the oldest
-worker alone in that half). Where no process lives that long, the second half of the life of those that lived ten
-minutes is taken. Each process has a level of its own, all have one slope, by least squares (the within-estimator);
-times the workers there are, it is the service's.
+Only the second half of the run is looked at, and only processes that began well before it and live through it: a new
+worker grows until it has met its largest photo in each of its threads, which is no leak and takes minutes (so faults
+leave the oldest worker alone after the first quarter). Where no process lives that long, the second half of the life of
+those that lived ten minutes is taken. Each process has a level of its own, all have one slope, by least squares (the
+within-estimator); times the workers there are, it is the service's.
 
 Samples of memory resemble their neighbours, so the slope and its limits come from the means of long batches, and the
 limits are wider by what likeness is left between these. In trials they held the truth in 97 % of series of independent
@@ -22,6 +22,7 @@ from soak.processes import Sample
 
 POINTS_OF_A_LIFE, BATCHES = 8, 12
 POINTS_NEEDED, REQUESTS_NEEDED = 24, 4000
+NEWCOMERS_FROM = 0.3  # of the run
 LIFE_SECONDS = 600.0  # of a process that began in the second half, to be judged at all
 
 Life = list[tuple[float, float]]
@@ -102,8 +103,8 @@ def _likeness_of_neighbours(rests: Sequence[Sequence[float]]) -> float:
 
 
 def _through(curve: Sequence[tuple[float, float, float]], seconds: float) -> Life:
-    """The second half of the run, of a process that lived through it."""
-    lived = curve[0][0] <= seconds / 2 and curve[-1][0] >= 0.97 * seconds
+    """The second half of the run, of a process that lived through it and was no newcomer then."""
+    lived = curve[0][0] <= NEWCOMERS_FROM * seconds and curve[-1][0] >= 0.97 * seconds
     return [(x, y) for at, x, y in curve if at >= seconds / 2] if lived else []
 
 

@@ -112,7 +112,9 @@ def slope_criterion(slope: Slope | None) -> Criterion:
     if slope is None:
         return Criterion(name, "-", limit, None, "too few requests in the second half to tell")
     figure = f"{slope.value:+.2f} MB ({slope.low:+.2f} to {slope.high:+.2f})"
-    note = f"{slope.lives} processes, {slope.requests:,} requests"
+    note = f"processes judged: {slope.lives}, requests: {slope.requests:,}"
+    if slope.low <= 0 and slope.high >= SLOPE_LIMIT:
+        note += "; the limits are wide, a longer run can tell more"
     return Criterion(name, figure, limit, not slope.is_leak(SLOPE_LIMIT), note)
 
 
