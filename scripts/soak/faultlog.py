@@ -94,6 +94,11 @@ class FaultLog:
             self.faults.append(fault)
             return fault
 
+    def to_judge(self, was_interrupted: bool) -> list[Fault]:
+        """All faults, but not the last one when the run was stopped before the service could recover from it."""
+        is_cut_short = was_interrupted and self.faults and self.faults[-1].recovery_seconds() is None
+        return self.faults[:-1] if is_cut_short else list(self.faults)
+
     def excuse(self, began: float, ended: float, what: str) -> bool:
         """Whether trouble with a request is excused; it is noted with the fault that it is put down to."""
         with self._lock:

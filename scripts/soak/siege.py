@@ -169,7 +169,8 @@ class Siege(Soak):
             return report
         slope = memory_slope(self.samples, self.answered, self.seconds)
         enrolments = self._ledger.counts["enrolments"] - self._enrolled_at_rest
-        asked = criteria(self.tally.outcomes, self.findings, self.faults.faults, slope, enrolments)
+        faults = self.faults.to_judge(self.interrupted)
+        asked = criteria(self.tally.outcomes, self.findings, faults, slope, enrolments)
         asked.insert(-1, counts(report["counts"]))
         reasons = [*self.problems, *(each.sentence() for each in asked if each.holds is False), *self.leftovers]
         verdict = "failed" if reasons else "interrupted" if self.interrupted else "passed"

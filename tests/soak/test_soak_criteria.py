@@ -214,6 +214,14 @@ def test_a_recovery_has_a_limit(recovered_after: float | None, holds: bool) -> N
     assert judged["Recovery: PostgreSQL killed"].holds is None
 
 
+def test_a_recovery_that_was_cut_short_by_a_stop_is_not_judged() -> None:
+    log = FaultLog()
+    log.begin("worker killed")
+    log.begin("flood")
+    assert [fault.kind for fault in log.to_judge(was_interrupted=True)] == ["worker killed"]
+    assert len(log.to_judge(was_interrupted=False)) == 2
+
+
 def test_a_run_that_did_nothing_has_not_passed() -> None:
     assert {each.name for each in criteria({}, [], [], None, 0) if each.holds is False} == {"Something was done"}
 
