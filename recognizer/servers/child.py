@@ -35,7 +35,8 @@ COMMANDS = {
 RELOAD = 75
 """The exit code of a server that wants to be started again, because its files have changed; gunicorn has others."""
 
-BACKLOG = 256
+BACKLOG = 1024
+"""Connections that the system keeps while nobody accepts them, while a worker is being replaced, say."""
 
 _ALLOCATOR = {
     # glibc keeps what threads have freed, in up to eight arenas a core. With two arenas, and large pictures given back
