@@ -7,12 +7,14 @@ ends. A chunked body is only measured here, and whatever is malformed is left to
 from __future__ import annotations
 
 import enum
+import io
 import socket
 import time
 from collections import deque
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader
+from gunicorn.http.errors import ChunkMissingTerminator, NoMoreData
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import Unreader
 
@@ -122,9 +124,9 @@ class ChunkScanner:
         try:
             size = int(line.partition(b";")[0], 16)
         except ValueError:
-            self.ended = True
-            return
-        self._skip_bytes = max(0, size) + 2 if size else 0
+            size = -1
+        self.ended = size < 0
+        self._skip_bytes = size + 2 if size > 0 else 0
         self._in_trailers = not size
 
 
@@ -218,6 +220,18 @@ class Connection:
         """The path, when it is a health check."""
         is_probe = self.request.path in PROBES and self.request.method in ("GET", "HEAD")
         return self.request.path if is_probe else None
+
+    def unchunk(self) -> None:
+        """Decode a chunked body; in a thread, before the app reads it and takes our error for its own.
+
+        Raises:
+            Exception: gunicorn's, where it is malformed.
+        """
+        if self._scanner:
+            try:
+                self.request.body = io.BytesIO(self.request.body.read())
+            except NoMoreData:
+                raise ChunkMissingTerminator(b"") from None
 
     def begin_anew(self) -> bytes:
         """Forget the answered request; returns what has arrived of the next one."""

@@ -111,6 +111,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Answer a request that has arrived in full; whether its connection is kept. Runs in a thread."""
         connection.thread_id = threading.get_ident()
         try:
+            connection.unchunk()
             return bool(self.handle_request(connection.request, connection) and connection.parser.finish_body())
         except (OSError, StopIteration):
             return False  # the client has gone, or a failure in the middle of the answer, which gunicorn has logged

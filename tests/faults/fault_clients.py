@@ -114,11 +114,12 @@ StartServer = Callable[..., Server]
 def read_answer(client: socket.socket) -> Answer:
     """One answer; status 0 where the connection ends without one."""
     response = http.client.HTTPResponse(client)
-    try:
-        response.begin()
-    except (http.client.RemoteDisconnected, http.client.BadStatusLine):
-        return Answer(0, {}, b"")
-    return Answer(response.status, dict(response.getheaders()), response.read())
+    with contextlib.closing(response):
+        try:
+            response.begin()
+        except (http.client.RemoteDisconnected, http.client.BadStatusLine):
+            return Answer(0, {}, b"")
+        return Answer(response.status, dict(response.getheaders()), response.read())
 
 
 @contextmanager
