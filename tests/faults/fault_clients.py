@@ -122,6 +122,11 @@ def read_answer(client: socket.socket) -> Answer:
         return Answer(response.status, dict(response.getheaders()), response.read())
 
 
+def read_to_end(client: socket.socket) -> bytes:
+    """Everything up to the end of the connection."""
+    return b"".join(iter(lambda: client.recv(65536), b""))
+
+
 @contextmanager
 def many(server: Server, number: int, sends: bytes = b"") -> Iterator[list[socket.socket]]:
     """So many connections, each having sent the same beginning."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import time
 
 import pytest
-from fault_clients import Answer, Server, StartServer, many, read_answer, wait_until
+from fault_clients import Answer, Server, StartServer, many, read_answer, read_to_end, wait_until
 
 CHUNKED = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -146,8 +147,8 @@ def test_a_malformed_chunk_ends_the_request(server: Server, chunk: bytes) -> Non
 def test_a_body_longer_than_it_says_is_no_part_of_the_next_request(server: Server) -> None:
     with server.connect() as client:
         client.sendall(upload(3) + b"abcdef\r\n\r\n")
-        assert read_answer(client).json == {"bytes": 3}
-        assert read_answer(client).status == 400
+        answers = read_to_end(client)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answers) == [b"200", b"400"]
 
 
 def test_header_floods_are_cut_off(server: Server) -> None:
@@ -160,7 +161,9 @@ def test_pipelined_requests_are_answered_one_after_the_other_and_in_order(server
     sizes = [1, 5, 2, 9, 4]
     with server.connect() as client:
         client.sendall(b"".join(upload(size) + bytes(size) for size in sizes))
-        assert [read_answer(client).json["bytes"] for _ in sizes] == sizes
+        client.shutdown(socket.SHUT_WR)
+        answers = read_to_end(client)
+    assert [int(size) for size in re.findall(rb'"bytes":\s*(\d+)', answers)] == sizes
 
 
 def test_a_thousand_pipelined_health_checks_are_answered(server: Server) -> None:
