@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -49,7 +50,9 @@ class Limits:
 
 def allowed_files() -> int:
     """Raise the limit of open files as far as we may, and return it."""
-    import resource  # not on Windows
+    if sys.platform == "win32":
+        return FILES  # it has no such limit
+    import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)

@@ -23,7 +23,7 @@ from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError
 from recognizer.host.account import Account, existing_account
-from recognizer.servers.child import BACKLOG
+from recognizer.servers.child import BACKLOG, LISTENER_ENV
 from recognizer.servers.master import Master
 from recognizer.servers.worker import Worker
 
@@ -72,9 +72,8 @@ class Server(Application):  # type: ignore[misc]  # gunicorn has no types
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """gunicorn's options for these settings."""
-    host = settings.host.strip("[]")
     options: dict[str, Any] = {
-        "bind": f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}",
+        "bind": _address(settings),
         "backlog": BACKLOG,
         "workers": settings.workers,
         "threads": settings.threads,
@@ -106,6 +105,13 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
     if account := _account_of_workers(settings.models_dir):
         options.update(user=account.uid, group=account.gid)
     return options
+
+
+def _address(settings: Settings) -> str:
+    if inherited := os.environ.get(LISTENER_ENV):
+        return f"fd://{inherited}"
+    host = settings.host.strip("[]")
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
 @functools.cache

@@ -21,14 +21,12 @@ from recognizer.config import Settings
 from recognizer.metrics import Metrics, Tally
 from recognizer.servers.arrival import Connection
 from recognizer.servers.budget import MemoryBudget
+from recognizer.servers.child import READY_PIPE_ENV
 from recognizer.servers.limits import Limits
 from recognizer.servers.reception import Reception
 from recognizer.servers.refusal import message
 
 LOGGER = logging.getLogger(__name__)
-
-READY_PIPE_ENV = "SERVER_READY_PIPE"
-"""Where each worker that is ready to serve writes a byte; the supervisor reads them when it hands over."""
 
 UNATTENDED_SECONDS = 60.0
 """After which a worker goes without a successor, where the master is gunicorn's own and knows nothing of it."""
@@ -152,6 +150,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
 
 def _tell_supervisor() -> None:
+    """Say that one more worker serves, for a handover."""
     if pipe := os.environ.get(READY_PIPE_ENV):
         with suppress(OSError, ValueError):  # it does not read any more
             os.write(int(pipe), b".")
