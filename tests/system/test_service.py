@@ -93,7 +93,7 @@ def test_an_acknowledged_enrolment_survives_kill_9_of_everything(own_service: Se
         while not stop.is_set():
             name = f"Person {number}"
             try:
-                if enroll(own_service.url, name, photo(photos, "obama")).status_code == 201:
+                if enroll(own_service.url, name, photo(photos, "obama"), force="true").status_code == 201:
                     acknowledged.append(name)
             except httpx.HTTPError:
                 return
