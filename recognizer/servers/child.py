@@ -203,8 +203,8 @@ def _await_workers(process: subprocess.Popen[bytes], reader: int, settings: Sett
         StartupError: they have not, or the server has ended.
         StopRequested: a stop has been asked for.
     """
-    assert sys.platform != "win32"  # where no server shares its socket
-    os.set_blocking(reader, False)
+    if sys.platform != "win32":  # where no server shares its socket
+        os.set_blocking(reader, False)
     deadline = Deadline(settings.start_timeout_seconds)
     ready = 0
     while ready < settings.workers:
