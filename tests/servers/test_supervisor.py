@@ -275,7 +275,7 @@ def test_what_fails_again_and_again_is_started_more_seldom_and_what_has_run_for_
 ) -> None:
     now = 0.0
     monkeypatch.setattr("recognizer.supervisor.time.monotonic", lambda: now)
-    turns = supervisor.Turns()
+    turns = supervisor.Turns("PostgreSQL")
     taken = []
     for tenth in range(200):
         now = tenth / 10
