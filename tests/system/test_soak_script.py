@@ -129,8 +129,8 @@ class Stub(BaseHTTPRequestHandler):
         if self.behaviour == "garbles" and self.requests % 10 == 0:
             self._answer(200, b"[1, 2")
             return True
-        if self.behaviour == "keeps memory":  # 8 MB a second, however fast this machine is
-            wanted = 8 * 2**20 * (time.monotonic() - self.began)
+        if self.behaviour == "keeps memory":  # 16 MB a second, however fast this machine is
+            wanted = 16 * 2**20 * (time.monotonic() - self.began)
             self.kept.append(b"x" * max(0, int(wanted - sum(map(len, self.kept)))))  # type: ignore[arg-type]
         elif self.behaviour == "keeps files" and len(self.kept) < 20 * (time.monotonic() - self.began):
             self.kept.append(open(os.devnull))  # noqa: SIM115
