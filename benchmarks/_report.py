@@ -28,7 +28,7 @@ def default_root() -> Path:
         return SHARED_PHOTOS
     if not TEST_PHOTOS.is_dir():
         sys.path.append(str(ROOT / "scripts"))
-        importlib.import_module("test_continuous_recognition").find_album(None)  # it knows how to fetch them
+        importlib.import_module("soak.photos").find_album(None)  # it knows how to fetch them
     return TEST_PHOTOS
 
 

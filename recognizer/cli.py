@@ -58,7 +58,11 @@ def serve(config_file: Path | None, dev: bool, **overrides: Any) -> None:
     """Run the service until it is told to stop (Ctrl-C or SIGTERM)."""
     if dev:
         overrides["server"] = "development"
-    sys.exit(supervisor.run(config.load(overrides, config_file)))
+
+    def load() -> Settings:
+        return config.load(overrides, config_file)
+
+    sys.exit(supervisor.run(load(), load))
 
 
 @main.command()

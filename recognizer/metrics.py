@@ -168,6 +168,12 @@ class Tally:
             if code:
                 self._codes[code] += 1
 
+    def refuse(self, code: str) -> None:
+        """Note one request that was refused before it was worked on; its time says nothing about the others'."""
+        with self._lock:
+            self._requests += 1
+            self._codes[code] += 1
+
     def take(self) -> dict[str, Any]:
         """What was noted since the last call, and start anew."""
         with self._lock:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,7 +21,7 @@ import click
 from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.errors import DatabaseUnavailable, ModelError, RecognizerError, StartupError
+from recognizer.errors import ConfigError, DatabaseUnavailable, ModelError, RecognizerError, StartupError
 from recognizer.gallery.direct import check_connection_limit, direct_connection
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
@@ -39,14 +39,23 @@ LOGGER = logging.getLogger(__name__)
 EXIT_FAILED = 1
 EXIT_ALREADY_RUNNING = 3
 
+GIVE_UP_AFTER = 200
+"""Attempts in a row, in a quarter of an hour, to start again what ends each time."""
+
+NEED_RESTART = ("host", "port", "server", "data_dir", "database_url", "log_file", "log_file_bytes", "log_files_kept")
+
 _REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
 _MIGRATION_SECONDS = 600.0
 _MODELS_SECONDS = 300.0
+_LONGEST_PAUSE_SECONDS = 5.0  # between two starts of what ends again and again
+_QUIET_SECONDS = 10.0  # what has run for so long may be started again at once
 _SPARE_CONNECTIONS = 10  # beyond the workers' pools: commands, dumps, what PostgreSQL reserves
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, reload: Callable[[], Settings] | None = None) -> int:
     """Run the service until it is told to stop, and return the exit code; only in the main thread.
+
+    `reload` reads the settings again, when SIGHUP asks for it; without it they stay, and only the code is new.
 
     0: stopped as asked. 1: it cannot start, a sentence on stderr says why. 3: the data directory is in use.
     """
@@ -60,7 +69,7 @@ def run(settings: Settings) -> int:
             click.echo(warning, err=True)
         LOGGER.info("start", extra={"version": __version__, "settings": settings.masked()})
         with Signals() as signals:
-            Supervisor(settings, signals, log_file, warning).run()
+            Supervisor(settings, signals, log_file, warning, reload).run()
     except StopRequested:
         LOGGER.info("stop")
         _say("Stopped")
@@ -139,7 +148,7 @@ def _join_or_start(settings: Settings, deadline: Deadline, closing: ExitStack) -
 
 
 def _bundled(settings: Settings) -> BundledPostgres:
-    wanted = settings.workers * (settings.pool_max + 1) + _SPARE_CONNECTIONS
+    wanted = 2 * settings.workers * (settings.pool_max + 1) + _SPARE_CONNECTIONS  # while one server follows another
     return BundledPostgres(settings.data_dir, max_connections=wanted)
 
 
@@ -147,16 +156,24 @@ class Supervisor:
     """One run of the service; `run()` reads like a table of contents."""
 
     def __init__(
-        self, settings: Settings, signals: Signals, log_file: logs.LogFile | None = None, warning: str = ""
+        self,
+        settings: Settings,
+        signals: Signals,
+        log_file: logs.LogFile | None = None,
+        warning: str = "",
+        reload: Callable[[], Settings] | None = None,
     ) -> None:
         self._settings = settings
+        self._reload = reload
         self._warning = warning
         self._signals = signals
         self._postgres = None if settings.database_url else _bundled(settings)
         self._url = settings.database_url.get_secret_value() if settings.database_url else ""
         self._server = ServerChild(settings, log_file)
         self._schema_ready = self._ready = self._told_waiting = False
-        self._database_turns, self._server_turns, self._schema_turns = Turns(), Turns(), Turns()
+        self._database_turns = Turns("PostgreSQL", GIVE_UP_AFTER)
+        self._server_turns = Turns("The server", GIVE_UP_AFTER)
+        self._schema_turns = Turns("The schema")
 
     def run(self) -> NoReturn:
         """Start everything in order, then watch over it.
@@ -177,6 +194,7 @@ class Supervisor:
                 self._signals.pause(self._tick_seconds())
                 self._tend_database()
                 self._tend_server()
+                self._tend_reload()
                 self._tend_schema()
                 self._tell_whether_ready()
 
@@ -188,7 +206,8 @@ class Supervisor:
         datadir.prepare(settings.data_dir, database_account() if self._postgres else existing_account())
         closing.enter_context(datadir.locked(settings.data_dir, base_url(settings)))
         stop_orphans(settings.data_dir)
-        available_port(settings.host, settings.port)
+        closing.callback(self._server.release)
+        self._server.occupy()
         _say(f"recognizer {__version__}, data directory {settings.data_dir}")
 
     def _start_database(self, closing: ExitStack) -> None:
@@ -280,6 +299,21 @@ class Supervisor:
             except StartupError as error:
                 LOGGER.warning("It did not start, trying again: %s", error)
 
+    def _tend_reload(self) -> None:
+        """After SIGHUP: a server with the settings and the code of now takes over, or the one that is there goes on."""
+        if not self._signals.take_reload():
+            return
+        try:
+            settings = self._settings if self._reload is None else after_reload(self._settings, self._reload())
+            LOGGER.info("reload", extra={"settings": settings.masked()})
+            self._server.hand_over(settings, self._url, self._signals)
+        except (ConfigError, StartupError) as error:
+            LOGGER.error("Not reloaded, everything goes on as it was: %s", error)
+            return
+        self._settings = settings
+        LOGGER.info("reloaded")
+        _say("Reloaded")
+
     def _tend_schema(self) -> None:
         """Migrate as soon as a database that was away at the start is there; the same things as then may fail."""
         if self._schema_ready or not self._schema_turns.take():
@@ -336,20 +370,46 @@ def prepare_models(folder: Path) -> None:
 
 
 class Turns:
-    """Spaces attempts: the first at once, the next after 0.5, 1, 2 ... 30 seconds; a quiet minute begins anew."""
+    """Spaces attempts: the first at once, the next after 0.5, 1, 2, 4, 5, 5 ... seconds; ten quiet ones begin anew."""
 
-    def __init__(self) -> None:
-        self._next, self._delay = -math.inf, 0.5
+    def __init__(self, what: str, most: float = math.inf) -> None:
+        self._what, self._most = what, most
+        self._next, self._delay, self._attempts = -math.inf, 0.5, 0
 
     def take(self) -> bool:
-        """Whether it is time for an attempt, which is then counted."""
+        """Whether it is time for an attempt, which is then counted.
+
+        Raises:
+            StartupError: there were too many in a row.
+        """
         now = time.monotonic()
         if now < self._next:
             return False
-        if now > self._next + 60:
-            self._delay = 0.5
-        self._next, self._delay = now + self._delay, min(30.0, 2 * self._delay)
+        if now > self._next + _QUIET_SECONDS:
+            self._delay, self._attempts = 0.5, 0
+        self._attempts += 1
+        if self._attempts > self._most:
+            raise StartupError(
+                f"{self._what} has ended again and again, {self._attempts} times in a row; this service gives up. "
+                "What is logged above says why it ended."
+            )
+        self._next, self._delay = now + self._delay, min(_LONGEST_PAUSE_SECONDS, 2 * self._delay)
         return True
+
+
+def after_reload(old: Settings, new: Settings) -> Settings:
+    """The new settings, but for those that only a new start can change; a warning names these."""
+    fixed = [name for name in NEED_RESTART if getattr(old, name) != getattr(new, name)]
+    if new.port == 0:
+        fixed.append("port")  # any free one, which has been chosen
+    if old.database_url is None and new.workers * (new.pool_max + 1) > old.workers * (old.pool_max + 1):
+        fixed += ["workers", "pool_min", "pool_max"]  # the bundled PostgreSQL has connections for the old ones
+    changed = {name for name in fixed if getattr(old, name) != getattr(new, name)}
+    if new.port == 0:
+        changed.discard("port")
+    if changed:
+        LOGGER.warning("These settings change only when the service is started anew: %s", ", ".join(sorted(changed)))
+    return new.model_copy(update={name: getattr(old, name) for name in fixed})
 
 
 def _failing(answer: Mapping[str, Any] | None) -> str:

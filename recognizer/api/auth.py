@@ -37,8 +37,11 @@ def runtime() -> Runtime:
 
 
 def request_deadline() -> Deadline:
-    """The time that the request has, from now on."""
-    return Deadline(runtime().settings.request_timeout_seconds)
+    """The time that the request has, from when its key was looked up."""
+    if "deadline" not in g:
+        g.deadline = Deadline(runtime().settings.request_timeout_seconds)
+    deadline: Deadline = g.deadline
+    return deadline
 
 
 def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope) -> None:
@@ -82,13 +85,13 @@ def _authorize(scope: str) -> KeyRecord | None:
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
-        if _is_local(request) and not keys.any_created():
+        if _is_local(request) and not keys.any_created(request_deadline()):
             return None
         raise Unauthorized(
             "An API key is needed: send it as X-API-Key. The first one is made on the server with "
             "`python -m recognizer keys create`."
         )
-    key = keys.verify(presented)
+    key = keys.verify(presented, request_deadline())
     if key is None:
         raise Unauthorized("This API key is not valid; check it for typing errors, it may have been revoked.")
     if not key.allows(scope):

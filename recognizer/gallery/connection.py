@@ -87,9 +87,8 @@ def connect(arguments: Mapping[str, Any], timeout_seconds: float) -> Connection:
         DatabaseUnavailable: it cannot be opened, or not in time.
     """
     attempt: Future[Connection] = Future()
-    # libpq counts whole seconds, 0 is for ever, and begins anew for each address of a name:
     # its own limit ends the thread, the wait below ends the caller's patience
-    arguments = {**arguments, "connect_timeout": max(1, math.ceil(timeout_seconds))}
+    arguments = {**arguments, "connect_timeout": _seconds_for_each(arguments, timeout_seconds)}
     threading.Thread(target=_open, args=(attempt, arguments), name="database-connect", daemon=True).start()
     try:
         return attempt.result(timeout_seconds)
@@ -98,6 +97,15 @@ def connect(arguments: Mapping[str, Any], timeout_seconds: float) -> Connection:
         raise DatabaseUnavailable(NO_ANSWER) from error
     except (psycopg2.Error, OSError, ValueError) as error:
         raise DatabaseUnavailable(NO_ANSWER) from error
+
+
+def _seconds_for_each(arguments: Mapping[str, Any], timeout_seconds: float) -> int:
+    """libpq's limit, which begins anew for each host and each address of its name; whole seconds, 0 is for ever.
+
+    Of several hosts each gets its share: behind one that is silent, the others would never be asked.
+    """
+    hosts = str(arguments.get("hostaddr") or arguments.get("host") or "").count(",") + 1
+    return max(1, math.ceil(timeout_seconds) if hosts == 1 else int(timeout_seconds / hosts))
 
 
 def _open(attempt: Future[Connection], arguments: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ refuses callers at once while the database is away, and statistics.
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import os
 import threading
 import time
@@ -34,6 +36,11 @@ from recognizer.gallery.watchdog import Watch, Watchdog
 
 GRACE_SECONDS = 1.0
 """What the server gets beyond `statement_timeout` to end a statement itself before it is cut off."""
+
+REPEAT_SECONDS = 10.0
+"""So often is the same trouble told in the log."""
+
+LOGGER = logging.getLogger(__name__)
 
 NOT_NOW = "The database cannot do this now; try again in a few seconds."
 ALL_IN_USE = "All connections to the database are in use; try again in a few seconds."
@@ -91,6 +98,7 @@ class Pool:
         self._breaker = Breaker(self._supply, self._changed, minimum=minimum, timeout_seconds=connect_timeout_seconds)
         self._in_use = self._waiting = self._cut_off = self._timeouts = self._refused = 0
         self._closed = False
+        self._told: dict[str | None, float] = {}
         if minimum:
             self._breaker.doubt()  # opens the first connections in the background
 
@@ -239,7 +247,17 @@ class Pool:
         self._breaker.doubt()
         if watch.fired and deadline is not None and not deadline.remaining_seconds():
             return DeadlineExceeded(TOO_LATE)
-        return DatabaseUnavailable(NO_ANSWER if watch.fired or connection.closed else NOT_NOW)
+        if watch.fired or connection.closed:
+            return DatabaseUnavailable(NO_ANSWER)
+        self._tell(error)
+        return DatabaseUnavailable(NOT_NOW)
+
+    def _tell(self, error: psycopg2.Error) -> None:
+        """Say in the log what the database lacks; not its whole message, which may quote a statement and so a name."""
+        now = time.monotonic()
+        if now - self._told.get(error.pgcode, -math.inf) >= REPEAT_SECONDS:
+            self._told[error.pgcode] = now
+            LOGGER.warning("The database cannot do this now: %s (%s)", error.diag.message_primary, error.pgcode)
 
     def _take_back(self, connection: Connection, watch: Watch, failed: bool) -> None:
         unfinished = connection.info.transaction_status != TRANSACTION_STATUS_IDLE

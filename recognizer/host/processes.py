@@ -43,6 +43,7 @@ def spawn(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     own_console: bool = False,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own session, so that a terminal's Ctrl-C reaches only us and the order stays ours.
 
@@ -51,6 +52,7 @@ def spawn(
     Args:
         own_console: on Windows, do not share our console: closing its window does not end the child, and `STOP`
             does not reach it either.
+        pass_fds: what the child inherits, under the same numbers; not on Windows.
 
     Raises:
         OSError: the program cannot be run, or not as `account`.
@@ -62,6 +64,7 @@ def spawn(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
+        pass_fds=pass_fds,
         **_apart(death_signal, account, own_console),
     )
 

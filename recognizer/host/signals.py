@@ -1,4 +1,6 @@
-"""Signals as the supervisor sees them: a counter and a wake-up, no work in a handler.
+"""Signals as the supervisor sees them: counters and a wake-up, no work in a handler.
+
+A hang-up (SIGHUP) asks for a reload, unless the terminal that we were started from is gone: then it asks for the end.
 
 Windows has Ctrl-C (SIGINT), Ctrl-Break (SIGBREAK) and the closing of the console's window, which arrives as an
 event in a thread of its own; the process is ended when that thread returns, five seconds later at the latest.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import select
 import signal
 import socket
@@ -38,6 +41,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.stops = 0
+        self.reloads = 0
         self._previous: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -45,8 +49,13 @@ class Signals:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._previous_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        hangup_was_ignored = _ignored_hangup(getattr(signal, "SIGHUP", None))
         for number in stopping():
             self._previous[number] = signal.signal(number, self._count)
+        if hasattr(signal, "SIGHUP"):
+            self._has_terminal = has_terminal() and not hangup_was_ignored
+            previous = signal.signal(signal.SIGHUP, self._hang_up)
+            self._previous.setdefault(signal.SIGHUP, previous)
         on_console_close(self._close)
         if hasattr(signal, "SIGCHLD"):
             self._previous[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, _only_wake)
@@ -100,8 +109,19 @@ class Signals:
             self.pause(0.01)
         return outcome.result()
 
+    def take_reload(self) -> bool:
+        """Whether a reload has been asked for since the last call."""
+        asked, self.reloads = self.reloads > 0, 0
+        return asked
+
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.stops += 1
+
+    def _hang_up(self, number: int, frame: FrameType | None) -> None:
+        if self._has_terminal and not has_terminal():
+            self.stops += 1
+        else:
+            self.reloads += 1
 
     def _close(self) -> None:
         self.stops += 1
@@ -120,6 +140,15 @@ def stopping() -> list[signal.Signals]:
     """The signals that ask this process to stop; a hang-up is none when we were started with nohup."""
     there = [getattr(signal, name) for name in _STOPPING if hasattr(signal, name)]
     return [number for number in there if not _ignored_hangup(number)]
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return False
+    return True
 
 
 def on_console_close(stop: Callable[[], object]) -> None:
@@ -155,6 +184,6 @@ def _only_wake(number: int, frame: FrameType | None) -> None:
     """The wake-up itself happens in the interpreter, but only for signals that have a handler."""
 
 
-def _ignored_hangup(number: signal.Signals) -> bool:
+def _ignored_hangup(number: signal.Signals | None) -> bool:
     """Whether we were started with nohup, which means to outlive the terminal."""
-    return number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
+    return number is not None and number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN

@@ -32,10 +32,17 @@ COMMANDS = {
 }
 """By the setting `server`."""
 
+LISTENER_ENV = "SERVER_LISTENER"
+"""Names the inherited socket that gunicorn listens on."""
+
+READY_PIPE_ENV = "SERVER_READY_PIPE"
+"""Names the inherited pipe to which each worker writes a byte when it serves."""
+
 RELOAD = 75
 """The exit code of a server that wants to be started again, because its files have changed; gunicorn has others."""
 
-BACKLOG = 256
+BACKLOG = 1024
+"""Connections that the system keeps while nobody accepts them, while a worker is being replaced, say."""
 
 _ALLOCATOR = {
     # glibc keeps what threads have freed, in up to eight arenas a core. With two arenas, and large pictures given back
@@ -53,42 +60,107 @@ _ORPHANS = ((STOP, 5.0), (KILL, 5.0))
 
 
 class ServerChild:
-    """The HTTP server process of one supervisor."""
+    """The HTTP server process of one supervisor, and for a while the one before it.
+
+    gunicorn is given the listening socket, which stays open here: while one server takes over from another, or the
+    next one starts, clients wait instead of being refused.
+    """
 
     def __init__(self, settings: Settings, log_file: LogFile | None = None) -> None:
         self._settings = settings
         self._log_file = log_file
         self._process: subprocess.Popen[bytes] | None = None
+        self._retired: list[tuple[subprocess.Popen[bytes], Deadline]] = []
+        self._listener: socket.socket | None = None
+
+    def occupy(self) -> None:
+        """Make sure of the port.
+
+        Raises:
+            StartupError: it is taken, or not ours to listen on.
+        """
+        if self._settings.server == "gunicorn":
+            self._listener = bound_socket(self._settings.host, self._settings.port, listen=False)
+        else:
+            available_port(self._settings.host, self._settings.port)
 
     def start(self, database_url: str) -> None:
-        """Start it, after whatever a dead master has left on its port is gone.
+        """Start it, after whatever a dead master has left is gone.
 
         Raises:
             StartupError: it cannot be run.
         """
         stop_orphans(self._settings.data_dir)
+        _empty_folder(self._settings.data_dir / "metrics")
+        self._process = self._spawn(self._settings, database_url)
+
+    def hand_over(self, settings: Settings, database_url: str, signals: Signals) -> None:
+        """Start a server with these settings and the code of now; when all its workers serve, let the old one go.
+
+        Raises:
+            StartupError: the new one does not come up; the old one goes on.
+            StopRequested: a stop has been asked for.
+        """
+        if self._listener is None:  # only gunicorn shares its socket
+            self.stop(signals)
+            self._settings = settings
+            self.start(database_url)
+            return
+        reader, writer = os.pipe()
+        successor = None
+        try:
+            successor = self._spawn(settings, database_url, writer)
+            _await_workers(successor, reader, settings, signals)
+        except BaseException:  # the end as well: it must not outlive the attempt
+            if successor:
+                tell(successor, STOP)
+                self._retired.append((successor, Deadline(_HURRY_SECONDS)))
+            raise
+        finally:
+            os.close(reader)
+            os.close(writer)
+        if self._process:
+            tell(self._process, STOP)
+            self._retired.append((self._process, Deadline(self._settings.stop_timeout_seconds + _GRACE_SECONDS)))
+        self._process, self._settings = successor, settings
+
+    def _spawn(self, settings: Settings, database_url: str, ready_pipe: int | None = None) -> subprocess.Popen[bytes]:
         own = {
-            **self._settings.as_environment(),
+            **settings.as_environment(),
             f"{ENV_PREFIX}DATABASE_URL": database_url,
-            MULTIPROCESS_DIR_ENV: str(_empty_folder(self._settings.data_dir / "metrics")),
+            MULTIPROCESS_DIR_ENV: str(settings.data_dir / "metrics"),
         }
+        passed = []
+        if self._listener is not None:
+            own[LISTENER_ENV] = str(self._listener.fileno())
+            passed.append(self._listener.fileno())
+        if ready_pipe is not None:
+            own[READY_PIPE_ENV] = str(ready_pipe)
+            passed.append(ready_pipe)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
         try:
-            self._process = spawn(
-                COMMANDS[self._settings.server],
+            process = spawn(
+                COMMANDS[settings.server],
                 death_signal=STOP,
                 environment={**_ALLOCATOR, **inherited, **own},
                 stderr=subprocess.PIPE if self._log_file else None,
+                pass_fds=passed,
             )
         except OSError as error:
             raise StartupError(f"The server cannot be run: {error}.") from error
-
-        if self._log_file and self._process.stderr:
-            arguments = (self._process.stderr,)  # it ends with the server
+        if self._log_file and process.stderr:
+            arguments = (process.stderr,)  # it ends with the server
             threading.Thread(target=self._log_file.take_lines, args=arguments, name="log", daemon=True).start()
+        return process
 
     def poll(self) -> int | None:
-        """None while it runs; its exit code once it has ended."""
+        """None while it runs; its exit code once it has ended. Also buries those that were to go."""
+        for retired in list(self._retired):
+            process, deadline = retired
+            if process.poll() is not None:
+                self._retired.remove(retired)
+            elif not deadline.remaining_seconds():
+                tell(process, KILL)
         return self._process.poll() if self._process else 0
 
     def health(self) -> Mapping[str, Any] | None:
@@ -118,6 +190,30 @@ class ServerChild:
                 _ended(process, _HURRY_SECONDS, signals)
         stop_orphans(self._settings.data_dir)
 
+    def release(self) -> None:
+        """Give the port back."""
+        if self._listener is not None:
+            self._listener.close()
+
+
+def _await_workers(process: subprocess.Popen[bytes], reader: int, settings: Settings, signals: Signals) -> None:
+    """Wait until so many workers have written their byte.
+
+    Raises:
+        StartupError: they have not, or the server has ended.
+        StopRequested: a stop has been asked for.
+    """
+    if sys.platform != "win32":  # where no server shares its socket
+        os.set_blocking(reader, False)
+    deadline = Deadline(settings.start_timeout_seconds)
+    ready = 0
+    while ready < settings.workers:
+        if process.poll() is not None or not deadline.remaining_seconds():
+            raise StartupError("The new server does not come up; its log says why.")
+        signals.pause(0.1)
+        with suppress(BlockingIOError):
+            ready += len(os.read(reader, 1024))
+
 
 def _empty_folder(path: Path) -> Path:
     """A folder for the workers' metrics, without those of workers that are gone."""
@@ -145,8 +241,8 @@ def available_port(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def bound_socket(host: str, port: int) -> socket.socket:
-    """A socket that listens there, and shares its port with nobody.
+def bound_socket(host: str, port: int, listen: bool = True) -> socket.socket:
+    """A socket that listens there, or is about to, and shares its port with nobody.
 
     Raises:
         StartupError: it is taken, or not ours to listen on.
@@ -160,7 +256,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, option, 1)
         listener.bind((bare, port))
-        listener.listen(BACKLOG)
+        if listen:
+            listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise StartupError(_why_not(error, host, port)) from error

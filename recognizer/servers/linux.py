@@ -1,7 +1,8 @@
 """The server on Linux: gunicorn with threads. `python -m recognizer.servers.linux` is the supervisor's child.
 
 Each worker opens its models and its pool after the fork. gunicorn's heartbeat is a worker's main thread, which
-handles no requests: its timeout catches a worker that is stuck as a whole, never a slow request.
+handles no requests: its timeout catches a worker that is stuck as a whole. A request that is stuck alone is noticed
+by its age, in `reception.py`.
 """
 
 from __future__ import annotations
@@ -10,25 +11,21 @@ import functools
 import logging
 import math
 import os
-import socket
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.types import WSGIApplication
 
-import gunicorn.util
 from gunicorn import glogging
 from gunicorn.app.base import Application
-from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from recognizer import config, logs, metrics
 from recognizer.config import Settings
 from recognizer.errors import ConfigError
 from recognizer.host.account import Account, existing_account
-from recognizer.servers.budget import MemoryBudget
-from recognizer.servers.refusal import refusal
+from recognizer.servers.child import BACKLOG, LISTENER_ENV
+from recognizer.servers.master import Master
+from recognizer.servers.worker import Worker
 
 OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf.py"
 """In a checkout; an installed package has none."""
@@ -36,55 +33,6 @@ OPERATORS_FILE = Path(__file__).resolve().parents[2] / "config" / "gunicorn.conf
 LOGGER = logging.getLogger(__name__)
 
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a folder in memory, not a predictable file name
-
-
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """gunicorn's threaded worker, with a time limit for receiving a request and a memory budget.
-
-    gunicorn itself waits without end for the rest of a head or a body, on one of the few threads: clients
-    that stop half-way would stop the service. Here such a connection is closed for reading when
-    `request_timeout_seconds` are over; a request that has been received in full does not notice.
-    """
-
-    settings: Settings
-    alive: bool  # of gunicorn: whether the worker accepts requests
-
-    @classmethod
-    def with_settings(cls, settings: Settings) -> type[Worker]:
-        """This class for these settings: gunicorn makes the workers itself and hands them nothing of ours."""
-        return type(cls.__name__, (cls,), {"settings": settings})
-
-    def init_process(self) -> None:
-        gunicorn.util.write_error = _write_problem
-        self._budget = MemoryBudget(self.settings.worker_memory_bytes)
-        self._receiving: dict[TConn, float] = {}
-        super().init_process()
-
-    def handle(self, conn: TConn) -> Any:
-        self._receiving[conn] = time.monotonic() + self.settings.request_timeout_seconds
-        try:
-            return super().handle(conn)
-        finally:
-            self._receiving.pop(conn, None)
-
-    def notify(self) -> None:
-        """The main loop's heartbeat, at least once a second."""
-        super().notify()
-        now = time.monotonic()
-        for conn, until in list(self._receiving.items()):
-            if until <= now:
-                self._receiving.pop(conn, None)
-                with suppress(OSError):  # the client has gone
-                    conn.sock.shutdown(socket.SHUT_RD)
-        if self.alive and self._budget.is_spent():
-            self.alive = False  # it accepts no more, answers what it has accepted and ends; gunicorn starts another
-
-
-def _write_problem(sock: socket.socket, status: int, reason: str, message: str) -> None:
-    """What gunicorn refuses by itself, in the service's one error shape."""
-    headers, body = refusal(status)
-    lines = [f"HTTP/1.1 {status} {reason}", "Connection: close", *(f"{name}: {value}" for name, value in headers)]
-    gunicorn.util.write_nonblock(sock, "\r\n".join([*lines, "", ""]).encode("latin-1") + body)
 
 
 class Log(glogging.Logger):  # type: ignore[misc]  # gunicorn has no types
@@ -108,6 +56,13 @@ class Server(Application):  # type: ignore[misc]  # gunicorn has no types
         if OPERATORS_FILE.is_file():
             self.load_config_from_file(str(OPERATORS_FILE))
 
+    def run(self) -> None:
+        """Serve until told to stop."""
+        try:
+            Master(self).run()
+        except RuntimeError as error:  # an impossible option in the operator's file
+            sys.exit(str(error))
+
     def load(self) -> WSGIApplication:
         """Called in each worker, after the fork."""
         from recognizer.app import create_app
@@ -117,17 +72,18 @@ class Server(Application):  # type: ignore[misc]  # gunicorn has no types
 
 def gunicorn_options(settings: Settings) -> dict[str, Any]:
     """gunicorn's options for these settings."""
-    host = settings.host.strip("[]")
     options: dict[str, Any] = {
-        "bind": f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}",
-        "backlog": 256,
+        "bind": _address(settings),
+        "backlog": BACKLOG,
         "workers": settings.workers,
         "threads": settings.threads,
         "worker_class": Worker.with_settings(settings),
         # For a main thread that is stuck: some calls of the reference engine hold the GIL for half a minute.
         "timeout": math.ceil(max(60.0, 2 * settings.request_timeout_seconds)),
         "graceful_timeout": math.ceil(settings.stop_timeout_seconds),
-        "keepalive": 5,
+        # Idle connections take no thread; beyond so many the one that is idle longest is closed.
+        "keepalive": 75,
+        "worker_connections": 2000,
         # Fresh memory now and then, not in all workers at once.
         "max_requests": 100_000,
         "max_requests_jitter": 10_000,
@@ -149,6 +105,13 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
     if account := _account_of_workers(settings.models_dir):
         options.update(user=account.uid, group=account.gid)
     return options
+
+
+def _address(settings: Settings) -> str:
+    if inherited := os.environ.get(LISTENER_ENV):
+        return f"fd://{inherited}"
+    host = settings.host.strip("[]")
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
 @functools.cache
@@ -180,6 +143,9 @@ def close_runtime(server: Any, worker: Any) -> None:
     app = getattr(worker, "wsgi", None)
     if app is not None:  # None when the worker ended before its app was loaded
         app.extensions["recognizer"].close()
+    if getattr(worker, "is_stuck", False):
+        logging.shutdown()
+        os._exit(0)  # the interpreter would wait for the threads that do not come back
 
 
 def forget_metrics(server: Any, worker: Any) -> None:

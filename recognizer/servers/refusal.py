@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
+from http import HTTPStatus
 
 from recognizer.api.problems import shape
 
 _WORDS = {
+    408: ("request_timeout", "The request did not arrive in full in time; send it again, or a smaller one."),
     413: ("image_too_large", "The request has more bytes than this service accepts; send a smaller image."),
     500: ("internal_error", "The service failed at this request; its log has the details."),
+    503: ("busy", "More requests wait than can be worked on in time; try again in a moment."),
+    504: ("deadline_exceeded", "The request took longer than the service allows; send a smaller image or try later."),
 }
-_MALFORMED = ("invalid_request", "The request line, a header or the body is malformed or too long.")
+_MALFORMED = ("invalid_request", "The request line, a header or the body is malformed, too long or broke off.")
+
+RETRY_SECONDS = 1
 
 
 def refusal(status: int) -> tuple[list[tuple[str, str]], bytes]:
@@ -26,4 +32,15 @@ def refusal(status: int) -> tuple[list[tuple[str, str]], bytes]:
         ("X-Content-Type-Options", "nosniff"),
         ("Cache-Control", "no-store"),
     ]
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", str(RETRY_SECONDS)))
     return headers, content
+
+
+def message(status: int, reason: str | None = None) -> tuple[str, bytes]:
+    """The code word and the whole response, which ends its connection."""
+    headers, body = refusal(status)
+    code, _ = _WORDS.get(status, _MALFORMED)
+    first = f"HTTP/1.1 {status} {reason or HTTPStatus(status).phrase}"
+    lines = [first, "Connection: close", *(f"{name}: {value}" for name, value in headers)]
+    return code, "\r\n".join([*lines, "", ""]).encode("latin-1") + body

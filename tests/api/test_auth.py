@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
+import psycopg2
 import pytest
 from calls import Photos, assert_problem, post
 from flask import Flask
 from flask.testing import FlaskClient
 
+from recognizer.app import create_app
 from recognizer.runtime import Runtime
 
 
@@ -108,3 +111,14 @@ def other_collection(client: FlaskClient, runtime: Runtime) -> Iterator[str]:
     with runtime.pool.connection() as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO collections (name, name_key) VALUES ('doors', 'doors')")
     yield "doors"
+
+
+@pytest.mark.parametrize("headers", [{}, {"X-API-Key": f"rk_{'0' * 16}_{'0' * 64}"}])
+def test_looking_a_key_up_ends_with_the_requests_deadline(
+    client: FlaskClient, runtime: Runtime, postgres_url: str, headers: dict[str, str]
+) -> None:
+    hurried = Runtime(runtime.settings.model_copy(update={"request_timeout_seconds": 0.5}))
+    with closing(hurried), closing(psycopg2.connect(postgres_url)) as connection, connection.cursor() as cursor:
+        cursor.execute("LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+        answer = create_app(hurried.settings, hurried).test_client().get("/v1/people", headers=headers)
+        assert_problem(answer, 504, "deadline_exceeded")

@@ -1,10 +1,11 @@
-"""A TCP door to the database that a test can shut, or keep open without ever answering."""
+"""A TCP door to the database that a test can shut, make slow, or keep open without ever answering."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+import time
 from urllib.parse import quote
 
 from psycopg2.extensions import parse_dsn
@@ -20,6 +21,8 @@ class Proxy:
         self._listener: socket.socket | None = None
         self.port = 0
         self.accepted = 0
+        self.delay_seconds = 0.0
+        """How long everything takes in each direction."""
 
     @property
     def url(self) -> str:
@@ -47,6 +50,10 @@ class Proxy:
             _end(each)
         self._sockets.clear()
         self._flowing.set()
+
+    def relay(self, source: socket.socket, sink: socket.socket, data: bytes) -> None:
+        """Pass on what one side has sent; an OSError breaks the connection."""
+        sink.sendall(data)
 
     def __enter__(self) -> Proxy:
         self.open()
@@ -82,8 +89,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                time.sleep(self.delay_seconds)
                 self._flowing.wait()
-                sink.sendall(data)
+                self.relay(source, sink, data)
         for each in (source, sink):
             _end(each)
             self._sockets.discard(each)

@@ -203,6 +203,35 @@ def test_closing_during_an_outage_is_bounded(open_pool: OpenPool, proxy: Proxy) 
     assert time.monotonic() - began < 5
 
 
+def test_what_the_database_lacks_is_told_in_the_log_once_in_a_while_and_without_the_statement(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        with pytest.raises(DatabaseUnavailable):
+            one(pool, "SET TRANSACTION READ ONLY; DELETE FROM people WHERE name = 'Ada'")
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "recognizer.gallery.pool"]
+    assert said == "The database cannot do this now: cannot execute DELETE in a read-only transaction (25006)"
+
+
+def test_of_several_hosts_a_silent_one_does_not_hide_the_others(
+    open_pool: OpenPool, proxy: Proxy, database_url: str
+) -> None:
+    with Proxy(database_url) as silent:
+        silent.freeze()
+        pair = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{silent.port},127.0.0.1:")
+        pool = open_pool(f"{pair}?target_session_attrs=read-write", connect_timeout_seconds=3)
+        assert one(pool) == 1
+        assert silent.accepted == 1
+
+
+def test_a_slow_network_is_no_absence(open_pool: OpenPool, proxy: Proxy) -> None:
+    proxy.delay_seconds = 0.05
+    pool = open_pool(proxy.url, minimum=1)
+    assert [one(pool) for _ in range(3)] == [1] * 3
+    statistics = pool.statistics()
+    assert (statistics.away, statistics.broken, statistics.refused) == (False, 0, 0)
+
+
 @pytest.fixture
 def frozen_server(
     postgres_process: psutil.Process, eventually: Eventually

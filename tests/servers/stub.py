@@ -105,4 +105,4 @@ if __name__ == "__main__":
         for name, argument in (("gunicorn", "server"), ("waitress", "waitress"), ("development", "development")):
             child.COMMANDS[name] = (sys.executable, "-m", "tests.servers.stub", argument)
         supervisor.prepare_models = lambda folder: None  # type: ignore[assignment]
-        sys.exit(supervisor.run(config.load()))
+        sys.exit(supervisor.run(config.load(), config.load))

@@ -270,6 +270,25 @@ def test_a_killed_postgresql_is_started_again_and_found_by_the_same_workers(serv
     assert {process.pid for process in servers_of(service.folder)} == workers
 
 
+def test_what_fails_again_and_again_is_started_more_seldom_and_what_has_run_for_a_while_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("recognizer.supervisor.time.monotonic", lambda: now)
+    turns = supervisor.Turns("PostgreSQL")
+    taken = []
+    for tenth in range(200):
+        now = tenth / 10
+        if turns.take():
+            taken.append(now)
+    assert taken == [0.0, 0.5, 1.5, 3.5, 7.5, 12.5, 17.5]
+    now = 200.0  # it has run for long; it ends twice
+    assert turns.take()
+    assert not turns.take()
+    now = 215.0
+    assert turns.take(), "after a quiet while, at once again"
+
+
 def test_an_absent_external_database_delays_only_readiness(folder: Path, prepared: Path) -> None:
     with BundledPostgres(prepared) as outside:
         url = outside.url

@@ -26,7 +26,7 @@ ROOMS = {
     "pgvector": {"gallery"},
     "flask": {"api", "app", "servers.development", "servers.windows"},
     "werkzeug": {"api", "app", "servers.development"},
-    "gunicorn": {"servers.linux"},
+    "gunicorn": {"servers.linux", "servers.arrival", "servers.worker", "servers.master"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
     "click": {"calibrate_command", "cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
