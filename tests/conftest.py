@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from recognizer.host import datadir
 from recognizer.host.account import database_account
@@ -35,8 +36,10 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session")
 def photos() -> Path:
     """The photos of the face_recognition source package, fetched once, checked by hash."""
-    if not PHOTO_CACHE.is_dir():
-        _fetch_photos()
+    PHOTO_CACHE.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(PHOTO_CACHE.parent / "test-photos.lock", timeout=300):
+        if not PHOTO_CACHE.is_dir():
+            _fetch_photos()
     return PHOTO_CACHE
 
 
@@ -75,13 +78,12 @@ def _fetch_photos() -> None:
                     content = archive.extractfile(member)
                     assert content is not None
                     (unpacked / Path(member.name).name).write_bytes(content.read())
-        PHOTO_CACHE.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(unpacked, PHOTO_CACHE)
 
 
 @pytest.fixture(scope="session")
 def postgres(short_tmp: Path) -> Iterator[BundledPostgres]:
-    """The bundled PostgreSQL with an empty database, shared by all tests."""
+    """The bundled PostgreSQL with an empty database, shared by all tests of one process."""
     folder = short_tmp / "pg"
     account = database_account()
     datadir.prepare(folder, account)

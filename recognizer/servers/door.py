@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 ACCEPTED_AT_ONCE = 32
-COURTESY_SECONDS = 0.01
+COURTESY_SECONDS = 0.02
 """How long a worker without a free thread leaves a new client to one that has some; then it takes one client to its
 queue, or many to refuse them."""
 

@@ -80,6 +80,18 @@ class Server:
     def pids(self) -> set[int]:
         return {process.pid for process in self.workers()}
 
+    def await_workers(self, number: int) -> set[int]:
+        """Wait until so many workers have answered a request, which they do not at once when they have been started."""
+        seen: set[int] = set()
+
+        def all_answer() -> bool:
+            answers = at_once([lambda: self.get("/slow/0.1")] * 2 * number)
+            seen.update(answer.json["pid"] for answer in answers if answer.status == 200)
+            return len(seen & self.pids()) == number
+
+        wait_until(all_answer)
+        return self.pids()
+
     def connect(self, seconds: float = LIMIT_SECONDS) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=seconds)
 

@@ -25,7 +25,8 @@ def proxy(server: Server, tmp_path: Path) -> Iterator[Server]:
         "listen 8080;": f"listen {port};",
         "127.0.0.1:8000;": f"127.0.0.1:{server.port};",
         "/run/recognizer-nginx.pid": str(tmp_path / "nginx.pid"),
-        "limit_conn clients 200;": "limit_conn clients 20000;",
+        "limit_conn clients 200;": "limit_conn clients 20000;",  # all of a test's clients have one address
+        "burst=40 nodelay;": "burst=20000 nodelay;",
     }.items():
         assert shipped in text
         text = text.replace(shipped, ours)

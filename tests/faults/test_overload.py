@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from functools import partial
@@ -72,18 +73,20 @@ def test_it_is_normal_again_as_soon_as_the_load_ends(start: StartServer) -> None
 
 
 def test_a_worker_without_a_free_thread_leaves_new_clients_to_one_that_has_some(start: StartServer) -> None:
-    server = start(workers=2, threads=2, queue_length=2)
+    server = start(workers=2, threads=2, queue_length=9)
+    server.await_workers(2)
+    busy: list[Answer] = []
 
-    def after(seconds: float) -> Answer:
-        time.sleep(seconds)
-        return server.get("/slow/1.5")
+    def take_three_of_four_threads() -> None:
+        busy.extend(at_once([partial(server.get, "/slow/4")] * 3))
 
-    shares = []
-    for _ in range(4):  # one client after the other, for who comes first at the same moment is chance
-        answers = at_once([partial(after, 0.15 * turn) for turn in range(4)])
-        assert [answer.status for answer in answers] == [200] * 4
-        shares.append(sorted(Counter(answer.json["pid"] for answer in answers).values()))
-    assert shares.count([2, 2]) >= 3, f"four threads for four requests: {shares}"
+    holding = threading.Thread(target=take_three_of_four_threads)
+    holding.start()
+    time.sleep(0.5)
+    quick = Counter(server.get("/who").json["pid"] for _ in range(12))
+    holding.join()
+    full, _ = Counter(answer.json["pid"] for answer in busy).most_common(1)[0]
+    assert quick[full] <= 1, "a request that comes to the full worker waits there for seconds"
 
 
 def test_what_is_refused_is_in_the_log_in_one_line_for_many(start: StartServer) -> None:

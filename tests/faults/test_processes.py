@@ -13,8 +13,8 @@ from fault_clients import LIMIT_SECONDS, Answer, Load, Server, StartServer, at_o
 
 
 def test_kill_9_of_a_worker_in_mid_request_harms_no_other_and_it_is_back(start: StartServer) -> None:
-    server = start(workers=2)
-    wait_until(lambda: len(server.pids()) == 2)
+    server = start(workers=2, queue_length=1)
+    server.await_workers(2)
     outcomes: list[Answer | Exception] = []
 
     def call() -> None:
