@@ -123,6 +123,16 @@ class RejectionNotFound(NotFound):
     code = "rejection_not_found"
 
 
+class FaceNotFound(NotFound):
+    code = "face_not_found"
+
+
+class PreconditionFailed(RecognizerError):
+    """What is to be changed is no longer as the caller has seen it."""
+
+    code = "precondition_failed"
+
+
 class Conflict(RecognizerError):
     """The request contradicts what is stored."""
 

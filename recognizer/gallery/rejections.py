@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from recognizer.errors import Conflict, InvalidRequest, RejectionNotFound
 from recognizer.faces import Embedding, Rejection, space_of
 from recognizer.gallery import people
-from recognizer.gallery.enrolment import grow_revision
+from recognizer.gallery.turns import grow_revision
 
 MAX_OF_ONE_PERSON = 1000
 """Every one of them is compared with each face that resembles the person, so they are bounded."""
