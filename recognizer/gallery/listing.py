@@ -80,10 +80,7 @@ def page(
     order = ORDERS[query.sort]
     place = None if after is None else _place(after, query, order)
     collection_id, found = collections.find_with_id(cursor, query.collection, min_revision)
-    conditions, arguments = _conditions(query, order, collection_id, place)
-    direction = SQL(" DESC") if order.descending else SQL("")
-    columns = SQL(", ").join(Identifier(column) + direction for column in order.columns)
-    cursor.execute(PAGE.format(conditions=SQL(" AND ").join(conditions), columns=columns), (*arguments, limit + 1))
+    cursor.execute(*statement(query, collection_id, place, limit + 1))
     rows = cursor.fetchall()
     people = [
         Person(person_id, found.name, name, external_id, metadata, faces, created_at)
@@ -95,9 +92,11 @@ def page(
     return people, _cursor(query, [name_key] if order.columns == BY_NAME else [created_at.isoformat(), person_id])
 
 
-def _conditions(
-    query: PeopleQuery, order: Order, collection_id: int, place: list[str] | None
-) -> tuple[list[Composable], list[Any]]:
+def statement(
+    query: PeopleQuery, collection_id: int, place: list[str] | None, rows: int
+) -> tuple[Composable, list[Any]]:
+    """What reads that many rows beyond a place, a value for each column of the order, and its arguments."""
+    order = ORDERS[query.sort]
     conditions: list[Composable] = [SQL("collection_id = %s")]
     arguments: list[Any] = [collection_id]
     if text := comparable(query.text):
@@ -111,7 +110,9 @@ def _conditions(
         values = SQL("%s::timestamptz, %s::uuid" if order.columns == BY_AGE else "%s")
         conditions.append(beyond.format(SQL(", ").join(map(Identifier, order.columns)), values))
         arguments += place
-    return conditions, arguments
+    direction = SQL(" DESC") if order.descending else SQL("")
+    columns = SQL(", ").join(Identifier(column) + direction for column in order.columns)
+    return PAGE.format(conditions=SQL(" AND ").join(conditions), columns=columns), [*arguments, rows]
 
 
 def _literally(text: str) -> str:
