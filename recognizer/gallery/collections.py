@@ -43,14 +43,6 @@ COUNT_LEFT = """
          + (SELECT count(*) FROM people WHERE collection_id = %(id)s)
 """
 
-END_KEYS = """
-    WITH ended AS (SELECT id, revoked_at IS NULL AS was_active FROM api_keys WHERE collection_id = %(id)s)
-    UPDATE api_keys
-    SET former_collection = %(name)s, collection_id = NULL, revoked_at = coalesce(revoked_at, now())
-    FROM ended WHERE ended.id = api_keys.id
-    RETURNING ended.was_active
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Collection:
@@ -208,8 +200,10 @@ def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionEra
         grow_revision(cursor, collection_id)
         deleted["collections"] = 0
     else:
-        cursor.execute(END_KEYS, {"name": found.collection.name, "id": collection_id})
-        revoked = sum(was_active for (was_active,) in cursor.fetchall())
+        cursor.execute(
+            "UPDATE api_keys SET revoked_at = now() WHERE collection_id = %s AND revoked_at IS NULL", (collection_id,)
+        )
+        revoked = cursor.rowcount
         cursor.execute("DELETE FROM collections WHERE id = %s", (collection_id,))
         deleted["collections"] = cursor.rowcount
     cursor.execute(COUNT_LEFT, {"id": collection_id})
