@@ -106,14 +106,14 @@ def _in_words(engine: Engine) -> str:
 
 def _database(settings: Settings) -> str:
     if settings.database_url is None and not Cluster(settings.data_dir).data.exists():
-        if not settings.loopback:
+        if settings.needs_key:
             raise StartupError(supervisor.key_sentence(settings))
         return f"the bundled PostgreSQL, made in {settings.data_dir} at the first start"
     with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
         check_connection_limit(
             url, workers=settings.workers, pool_max=settings.pool_max, deadline_seconds=REACH_SECONDS
         )
-        if not settings.loopback and not Keys(pool).any_active():
+        if settings.needs_key and not Keys(pool).any_active():
             raise StartupError(supervisor.key_sentence(settings))
         with pool.connection() as connection:
             version = connection.info.server_version // 10000

@@ -248,7 +248,7 @@ class Supervisor:
         )
         applied = self._signals.interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
         _say(f"Database: {'applied ' + ', '.join(applied) if applied else 'up to date'}")
-        if not settings.loopback:
+        if settings.needs_key:
             self._demand_key()
         self._schema_ready = True
 
@@ -341,7 +341,7 @@ class Supervisor:
             _say(f"Faces: detector {models['detector']}; encoder {models['encoder']}")
         url = base_url(settings)
         _say(f"Ready: {url} ({processes_in_words(settings)})")
-        key = "" if settings.loopback else '-H "X-API-Key: $KEY" '
+        key = "" if not settings.needs_key else '-H "X-API-Key: $KEY" '
         _say(f"Try:   curl {key}-F image=@photo.jpg {url}/recognize")
         _say(f"Stop:  Ctrl-C, or SIGTERM to process {os.getpid()}")
         if self._warning:
