@@ -21,7 +21,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.host import datadir
 from recognizer.logs import LogFile
 from recognizer.postgres.cluster import Cluster
-from recognizer.servers.child import available_port, base_url
+from recognizer.servers.address import base_url, check_certificate
+from recognizer.servers.child import available_port
 from recognizer.vision.engine import Engine, open_engine
 
 LOW_DISK_BYTES = 2**30
@@ -56,6 +57,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _port(settings: Settings) -> str:
+    check_certificate(settings)
     try:
         available_port(settings.host, settings.port)
     except StartupError:

@@ -26,7 +26,7 @@ ROOMS = {
     "pgvector": {"gallery"},
     "flask": {"api", "app", "servers.development", "servers.windows"},
     "werkzeug": {"api", "app", "servers.development"},
-    "gunicorn": {"servers.linux", "servers.arrival", "servers.worker", "servers.master"},
+    "gunicorn": {"servers.linux", "servers.arrival", "servers.reception", "servers.worker", "servers.master"},
     "flask_cors": {"api.exposure"},
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},
