@@ -24,6 +24,7 @@ STATUS: dict[type[errors.RecognizerError], int] = {
     errors.ImageUnsupported: 415,
     errors.Unusable: 422,
     errors.EnrolmentRefused: 422,
+    errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.RecognizerError: 500,
@@ -80,7 +81,7 @@ def _domain_error(error: errors.RecognizerError) -> Response:
         codes = {r.code for r in error.refused}
         code = codes.pop() if len(codes) == 1 else code  # one reason for all photos is the reason
     response = problem(status, code, str(error), **members)
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable | errors.RateLimited):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
