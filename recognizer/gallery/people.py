@@ -44,15 +44,15 @@ COUNT_LEFT = """
 """
 
 FIND = SQL("""
-    SELECT collection.id
+    SELECT collection.id, collection.revision
     FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
     WHERE person.id = %s AND coalesce(%s, collection.name_key) = collection.name_key
 """)
 
 DETAILS = """
-    SELECT collection.name, collection.revision, person.name, external_id, metadata, person.created_at
+    SELECT collection.name, person.name, external_id, metadata, person.created_at
     FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
-    WHERE person.id = %s AND coalesce(%s, collection.name_key) = collection.name_key
+    WHERE person.id = %s
 """
 
 FACES = """
@@ -83,40 +83,37 @@ class Erasure:
     revision: int
 
 
+def require(cursor: Cursor, person_id: str, collection: str | None, min_revision: int = 0) -> str:
+    """The person's id in its usual spelling; with `collection`, only if the person is in it.
+
+    Whatever is read after it is of `min_revision` or later.
+
+    Raises:
+        PersonNotFound
+        GalleryBehind: the person's collection is older, or one that the person may be in is.
+    """
+    try:
+        _, revision = _collection_of(cursor, person_id, collection, SQL(""))
+    except PersonNotFound:
+        collections.require_reached(cursor, collection, min_revision)
+        _, revision = _collection_of(cursor, person_id, collection, SQL(""))  # who may have come before that
+    collections.require_revision(revision, min_revision)
+    return valid_id(person_id)
+
+
 def details(cursor: Cursor, person_id: str, collection: str | None, min_revision: int = 0) -> PersonDetails:
     """A person; `Gallery.person` says what it promises and raises."""
-    person_id = valid_id(person_id)
-    allowed = None if collection is None else comparable(collection)
-    cursor.execute(DETAILS, (person_id, allowed))
+    person_id = require(cursor, person_id, collection, min_revision)
+    cursor.execute(DETAILS, (person_id,))
     if (row := cursor.fetchone()) is None:
         raise PersonNotFound(NO_SUCH_PERSON)
-    where, revision, name, external_id, metadata, created_at = row
-    collections.require_revision(revision, min_revision)
+    where, name, external_id, metadata, created_at = row
     cursor.execute(FACES, (person_id,))
     faces = tuple(
         StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), model_id, created)
         for face_id, left, top, right, bottom, score, issues, model_id, created in cursor.fetchall()
     )
     return PersonDetails(Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces)
-
-
-def seen(cursor: Cursor, person_id: str, collection: str | None, min_revision: int) -> PersonDetails:
-    """A person at `min_revision` or later; `Gallery.person` says what it promises and raises."""
-    try:
-        return details(cursor, person_id, collection, min_revision)
-    except PersonNotFound:
-        collections.require_reached(cursor, collection, min_revision)
-        return details(cursor, person_id, collection, min_revision)
-
-
-def require(cursor: Cursor, person_id: str, collection: str | None) -> str:
-    """The person's id in its usual spelling; with `collection`, only if the person is in it.
-
-    Raises:
-        PersonNotFound
-    """
-    _collection_of(cursor, person_id, collection, SQL(""))
-    return valid_id(person_id)
 
 
 def lock(cursor: Cursor, person_id: str, collection: str | None, only_if: Condition | None = None) -> tuple[str, int]:
@@ -128,19 +125,20 @@ def lock(cursor: Cursor, person_id: str, collection: str | None, only_if: Condit
         PersonNotFound
         PreconditionFailed: the person has another version than `only_if` allows.
     """
-    collection_id = _collection_of(cursor, person_id, collection, SQL("FOR NO KEY UPDATE OF collection"))
+    collection_id, _ = _collection_of(cursor, person_id, collection, SQL("FOR NO KEY UPDATE OF collection"))
     person_id = require(cursor, person_id, collection)  # who may be gone since we began to wait
     if only_if is not None:
         require_version(details(cursor, person_id, collection).version, only_if)
     return person_id, collection_id
 
 
-def _collection_of(cursor: Cursor, person_id: str, collection: str | None, lock: SQL) -> int:
+def _collection_of(cursor: Cursor, person_id: str, collection: str | None, lock: SQL) -> tuple[int, int]:
     allowed = None if collection is None else comparable(collection)
     cursor.execute(FIND + lock, (valid_id(person_id), allowed))
     if (row := cursor.fetchone()) is None:
         raise PersonNotFound(NO_SUCH_PERSON)
-    return int(row[0])
+    collection_id, revision = row
+    return collection_id, revision
 
 
 def change(

@@ -47,9 +47,9 @@ def add(
     return Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
 
 
-def of_person(cursor: Cursor, person_id: str, collection: str | None) -> tuple[Rejection, ...]:
+def of_person(cursor: Cursor, person_id: str, collection: str | None, min_revision: int = 0) -> tuple[Rejection, ...]:
     """A person's rejections, oldest first."""
-    person_id = people.require(cursor, person_id, collection)
+    person_id = people.require(cursor, person_id, collection, min_revision)
     cursor.execute(
         "SELECT id, model_id, created_at, created_by FROM rejections WHERE person_id = %s ORDER BY created_at, id",
         (person_id,),

@@ -138,7 +138,7 @@ class Gallery(CollectionStore):
                 a collection that the person may be in (any, without `collection`).
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return people.seen(cursor, person_id, collection, min_revision)
+            return people.details(cursor, person_id, collection, min_revision)
 
     def change_person(
         self,
@@ -243,14 +243,16 @@ class Gallery(CollectionStore):
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return rejections.add(cursor, person_id, embedding, model_id, by, collection)
 
-    def rejections(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> tuple[Rejection, ...]:
+    def rejections(
+        self, person_id: str, deadline: Deadline, *, collection: str | None = None, min_revision: int = 0
+    ) -> tuple[Rejection, ...]:
         """A person's rejections, oldest first; with `collection`, only if the person is in it.
 
         Raises:
-            PersonNotFound
+            PersonNotFound, GalleryBehind
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return rejections.of_person(cursor, person_id, collection)
+            return rejections.of_person(cursor, person_id, collection, min_revision)
 
     def undo_rejection(
         self, person_id: str, rejection_id: str, deadline: Deadline, *, collection: str | None = None

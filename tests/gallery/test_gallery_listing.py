@@ -178,6 +178,8 @@ def test_nobody_is_answered_from_an_older_state_than_they_have_seen(gallery: Gal
         lambda: gallery.person(nobody, deadline, min_revision=6),
         lambda: gallery.person(nobody, deadline, collection="DEFAULT", min_revision=6),
         lambda: gallery.person(nobody, deadline, collection="nowhere", min_revision=1),
+        lambda: gallery.rejections(ada.id, deadline, min_revision=6),
+        lambda: gallery.rejections(nobody, deadline, min_revision=6),
         lambda: gallery.collection("default", deadline, min_revision=6),
         lambda: gallery.collection_overview("default", deadline, min_revision=6),
     ):
