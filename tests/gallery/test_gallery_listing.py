@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from psycopg2.extensions import make_dsn
 from psycopg2.sql import SQL
 
 from recognizer.deadline import Deadline
@@ -16,7 +17,7 @@ from recognizer.faces import NewFace
 from recognizer.gallery import listing
 from recognizer.gallery.listing import PeopleQuery
 from recognizer.gallery.pool import Pool
-from recognizer.gallery.store import Gallery
+from recognizer.gallery.store import Enrolment, Gallery
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
@@ -185,3 +186,45 @@ def test_nobody_is_answered_from_an_older_state_than_they_have_seen(gallery: Gal
     ):
         with pytest.raises(GalleryBehind):
             call()
+
+
+def test_a_replica_that_lags_behind_says_so(
+    gallery: Gallery, open_pool: Callable[..., Pool], new_face: NewFaces, database_url: str, sql: Sql
+) -> None:
+    """A copy of the tables stands for the replica: it is read by the same code and has an older state."""
+    deadline = Deadline(60)
+
+    def enrol(name: str, collection: str = "default") -> Enrolment:
+        return gallery.enrol(collection, [new_face()], name=name, deadline=deadline)
+
+    def catch_up() -> None:
+        sql("DROP SCHEMA IF EXISTS replica CASCADE; CREATE SCHEMA replica")
+        for table in ("collections", "people", "faces", "rejections"):
+            sql(f"CREATE TABLE replica.{table} AS TABLE public.{table}")
+
+    ada = enrol("Ada")
+    catch_up()
+    replica = Gallery(open_pool(make_dsn(database_url, options="-c search_path=replica,public")))
+    try:
+        grace = enrol("Grace")
+        gallery.create_collection("Visitors", {}, deadline)
+        zoe = enrol("Zoe", "Visitors")
+        assert replica.person(ada.person_id, deadline, min_revision=ada.revision).person.name == "Ada"
+        reads = [
+            lambda: replica.people("default", min_revision=grace.revision, deadline=deadline),
+            lambda: replica.person(grace.person_id, deadline, min_revision=grace.revision),
+            lambda: replica.person(ada.person_id, deadline, min_revision=grace.revision),
+            lambda: replica.rejections(grace.person_id, deadline, min_revision=grace.revision),
+            lambda: replica.collection_overview("default", deadline, min_revision=grace.revision),
+            lambda: replica.people("visitors", min_revision=zoe.revision, deadline=deadline),
+            lambda: replica.person(zoe.person_id, deadline, collection="visitors", min_revision=zoe.revision),
+            lambda: replica.collection_overview("visitors", deadline, min_revision=zoe.revision),
+        ]
+        for read in reads:
+            with pytest.raises(GalleryBehind):
+                read()
+        catch_up()
+        for read in reads:
+            read()
+    finally:
+        sql("DROP SCHEMA replica CASCADE")
