@@ -50,7 +50,12 @@ def test_a_secret_is_in_the_answer_that_makes_it_and_in_no_other(admin: Call) ->
     made = admin("POST", scopes=["recognize"], label="door", collection="DEFAULT").json
     secret = made.pop("secret")
     assert re.fullmatch(rf"rk_{made['id']}_[0-9a-f]{{64}}", secret)
-    assert (made["label"], made["scopes"], made["collection"], made["valid"]) == ("door", ["recognize"], "default", True)
+    assert (made["label"], made["scopes"], made["collection"], made["valid"]) == (
+        "door",
+        ["recognize"],
+        "default",
+        True,
+    )
     assert (made["expires_at"], made["revoked_at"], made["last_used_at"]) == (None, None, None)
     del made["request_id"]
     listed = admin("GET")
