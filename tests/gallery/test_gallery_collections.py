@@ -190,6 +190,21 @@ def test_keys_end_with_their_collection_and_open_nothing(gallery: Gallery, pool:
 
 
 @pytest.mark.usefixtures("visitors")
+def test_a_key_for_a_collection_that_is_being_deleted_is_not_made(
+    pool: Pool, sql: Sql, eventually: Callable[..., None]
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM people; DELETE FROM collections WHERE name_key = 'visitors'")
+            making = threads.submit(Keys(pool).create, scopes=["recognize"], collection="visitors")
+            eventually(lambda: sql(waiting) == [(1,)])
+        with pytest.raises(CollectionNotFound):
+            making.result(60)
+    assert sql("SELECT count(*) FROM api_keys") == [(0,)]
+
+
+@pytest.mark.usefixtures("visitors")
 def test_a_collection_that_was_not_seen_so_is_not_changed(
     gallery: Gallery, new_face: NewFaces, deadline: Deadline
 ) -> None:
