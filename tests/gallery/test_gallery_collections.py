@@ -137,7 +137,7 @@ def test_deleting_a_collection_leaves_nothing_of_it_and_all_of_the_others(
         "people": 2,
         "collections": 1,
     }
-    assert (receipt.left, receipt.revoked_keys) == (0, 0)
+    assert (receipt.left, receipt.revoked_keys, receipt.revision) == (0, 0, None)
     for table in ("people", "faces", "templates", "cohorts", "spaces", "collections"):
         assert sql(f"SELECT count(*) FROM {table}") == [(1,)], table
     for call in (
@@ -165,7 +165,7 @@ def test_the_default_collection_is_emptied_and_stays(
     gallery.enrol("default", [new_face(), new_face()], name="Ada", deadline=deadline)
     receipt = gallery.delete_collection("Default", deadline)
     assert (receipt.deleted["people"], receipt.deleted["faces"], receipt.deleted["collections"]) == (1, 2, 0)
-    assert (receipt.left, receipt.revoked_keys) == (0, 0)
+    assert (receipt.left, receipt.revoked_keys, receipt.revision) == (0, 0, 2)
     kept = gallery.collection_overview("default", deadline)
     assert (kept.people, kept.faces, kept.collection.threshold, kept.collection.revision) == (0, 0, 0.5, 2)
     assert keys.verify(secret) is not None
