@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask
 
 from recognizer import config
-from recognizer.api import calibration, collections, observation, ops, problems, rejections, v1
+from recognizer.api import (
+    calibration,
+    collections,
+    exposure,
+    faces,
+    keys,
+    observation,
+    ops,
+    people,
+    problems,
+    rejections,
+    v1,
+)
 from recognizer.api.uploads import UploadRequest
 from recognizer.config import Settings
 from recognizer.runtime import Runtime
@@ -28,19 +40,15 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     runtime = runtime or Runtime(settings)
     app.extensions["recognizer"] = runtime
     observation.register(app, runtime.metrics, runtime.tally)
+    exposure.register(app, settings)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
-    app.register_blueprint(v1.people(), url_prefix="/v1")
+    app.register_blueprint(people.blueprint(), url_prefix="/v1")
+    app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
+    app.register_blueprint(keys.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
-    app.after_request(_add_headers)
     return app
-
-
-def _add_headers(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"  # answers name people
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response

@@ -21,7 +21,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.host import datadir
 from recognizer.logs import LogFile
 from recognizer.postgres.cluster import Cluster
-from recognizer.servers.child import available_port, base_url
+from recognizer.servers.address import base_url, check_certificate
+from recognizer.servers.child import available_port
 from recognizer.vision.engine import Engine, open_engine
 
 LOW_DISK_BYTES = 2**30
@@ -56,6 +57,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _port(settings: Settings) -> str:
+    check_certificate(settings)
     try:
         available_port(settings.host, settings.port)
     except StartupError:
@@ -106,14 +108,14 @@ def _in_words(engine: Engine) -> str:
 
 def _database(settings: Settings) -> str:
     if settings.database_url is None and not Cluster(settings.data_dir).data.exists():
-        if not settings.loopback:
+        if settings.needs_key:
             raise StartupError(supervisor.key_sentence(settings))
         return f"the bundled PostgreSQL, made in {settings.data_dir} at the first start"
     with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
         check_connection_limit(
             url, workers=settings.workers, pool_max=settings.pool_max, deadline_seconds=REACH_SECONDS
         )
-        if not settings.loopback and not Keys(pool).any_active():
+        if settings.needs_key and not Keys(pool).any_active():
             raise StartupError(supervisor.key_sentence(settings))
         with pool.connection() as connection:
             version = connection.info.server_version // 10000

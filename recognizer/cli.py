@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ import click
 from recognizer import __version__, config, supervisor
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
-from recognizer.gallery.keys import SCOPES, Keys
+from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
 from recognizer.servers.child import COMMANDS as SERVERS
 
@@ -110,6 +111,11 @@ def calibrate(
         calibrate_command.save_picture(report, picture)
 
 
+EXPIRES = click.option(
+    "--expires-in-days", "days", type=click.IntRange(1, MAX_DAYS), help="How long it is valid from now on."
+)
+
+
 @main.group()
 def keys() -> None:
     """API keys: who may use the service."""
@@ -120,17 +126,20 @@ def keys() -> None:
 @click.option("--label", default="", help="What the key is for, for example 'front door camera'.")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), help="Repeatable; default: all.")
 @click.option("--collection", help="The one collection that the key may use; default: all.")
+@EXPIRES
 def create_key(
     config_file: Path | None,
     data_dir: Path | None,
     label: str,
     scopes: tuple[str, ...],
     collection: str | None,
+    days: int | None,
 ) -> None:
     """Make a key and show it once. From then on every request needs one, on this machine too."""
+    end = _after(days)
     with _keys(config.load({"data_dir": data_dir}, config_file)) as store:
-        record, secret = store.create(scopes=scopes or SCOPES, collection=collection, label=label)
-    click.echo(f"Key {record.id} for {_described(record.scopes, record.collection)}. It is shown only now:", err=True)
+        record, secret = store.create(scopes=scopes or SCOPES, collection=collection, label=label, expires_at=end)
+    click.echo(f"Key {record.id} for {_described(record)}. It is shown only now:", err=True)
     click.echo(secret)
 
 
@@ -143,9 +152,21 @@ def list_keys(config_file: Path | None, data_dir: Path | None) -> None:
     if not records:
         click.echo("There is no key; the service answers only requests from this machine.")
     for record in records:
-        state = f"revoked {record.revoked_at:%Y-%m-%d}" if record.revoked_at else "active"
-        scopes = _described(record.scopes, record.collection)
-        click.echo(f"{record.id}  {state:<18} created {record.created_at:%Y-%m-%d}  {scopes}  {record.label}")
+        used = f"last used {record.last_used_at:%Y-%m-%d %H:%M}" if record.last_used_at else "never used"
+        about = f"created {record.created_at:%Y-%m-%d}  {used:<26}  {_described(record)}  {record.label}"
+        click.echo(f"{record.id}  {_state(record):<24}  {about}")
+
+
+@keys.command("rotate")
+@common_options
+@click.argument("key_id")
+@EXPIRES
+def rotate_key(config_file: Path | None, data_dir: Path | None, key_id: str, days: int | None) -> None:
+    """Give the key KEY_ID (from `keys list`) a new secret and show it once; the old one is not valid any more."""
+    with _keys(config.load({"data_dir": data_dir}, config_file)) as store:
+        record, secret = store.rotate(key_id, expires_at=_after(days))
+    click.echo(f"Key {record.id} for {_described(record)} has a new secret. It is shown only now:", err=True)
+    click.echo(secret)
 
 
 @keys.command("revoke")
@@ -164,6 +185,18 @@ def _keys(settings: Settings) -> Iterator[Keys]:
         yield Keys(pool)
 
 
-def _described(scopes: Any, collection: str | None) -> str:
-    where = f"collection {collection}" if collection else "all collections"
-    return f"{', '.join(scopes)} in {where}"
+def _described(key: KeyRecord) -> str:
+    where = f"collection {key.collection}" if key.collection else "all collections"
+    return f"{', '.join(key.scopes)} in {where}"
+
+
+def _state(key: KeyRecord) -> str:
+    if key.revoked_at:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at:
+        return f"{'expires' if key.is_valid else 'expired'} {key.expires_at:%Y-%m-%d %H:%M}"
+    return "active"
+
+
+def _after(days: int | None) -> datetime | None:
+    return None if days is None else datetime.now(UTC) + timedelta(days=days)

@@ -7,7 +7,6 @@ that names it. Units stand in the names. `config/recognizer.toml` documents ever
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +24,10 @@ from pydantic_settings import (
 
 from recognizer.errors import ConfigError
 from recognizer.logs import LogFormat
+from recognizer.networks import is_loopback, key_limit, limit_storage, web_origins
+
+SECRETS = ("database_url", "rate_limit_storage")
+"""Settings that may hold a password."""
 
 ENV_PREFIX = "RECOGNIZER_"
 CONFIG_ENV = "RECOGNIZER_CONFIG"
@@ -57,6 +60,14 @@ class Settings(BaseSettings):
     threads: int = Field(4, ge=1, le=64)
     worker_memory_bytes: int = Field(2**30, ge=128 * 2**20, le=2**40)
     server: Literal["gunicorn", "waitress", "development"] = "waitress" if os.name == "nt" else "gunicorn"
+
+    # who may reach it
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    trusted_proxies: int = Field(0, ge=0, le=10)
+    cors_origins: str = ""
+    rate_limit: str = ""
+    rate_limit_storage: SecretStr | None = None
 
     # where it keeps things
     data_dir: Path = Field(default_factory=default_data_dir)
@@ -110,7 +121,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load() merges the sources, so that the command line can win over the rest
 
-    @field_validator("data_dir", "log_file")
+    @field_validator("data_dir", "log_file", "tls_certificate", "tls_key")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value == Path():
@@ -126,6 +137,21 @@ class Settings(BaseSettings):
             raise ValueError("must begin with postgresql://")
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _web_origins(cls, value: str) -> str:
+        return web_origins(value)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _key_limit(cls, value: str) -> str:
+        return key_limit(value)
+
+    @field_validator("rate_limit_storage")
+    @classmethod
+    def _limit_storage(cls, value: SecretStr | None) -> SecretStr | None:
+        return SecretStr(limit_storage(value.get_secret_value())) if value and value.get_secret_value() else None
+
     @field_validator("embedding_crops")
     @classmethod
     def _known_crops(cls, value: int) -> int:
@@ -139,6 +165,10 @@ class Settings(BaseSettings):
             raise ValueError(f"pool_min ({self.pool_min}) is larger than pool_max ({self.pool_max})")
         if self.max_image_bytes > self.max_request_bytes:
             raise ValueError("max_image_bytes is larger than max_request_bytes")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together; one of them is missing")
+        if self.tls_certificate and self.server != "gunicorn":
+            raise ValueError(f"the server {self.server} has no TLS; use gunicorn, or a proxy such as nginx before it")
         return self
 
     @property
@@ -150,6 +180,11 @@ class Settings(BaseSettings):
     def loopback(self) -> bool:
         """Whether only programs on this machine can reach the service."""
         return is_loopback(self.host)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether somebody on another machine may send a request: then each one needs a key."""
+        return not self.loopback or self.trusted_proxies > 0
 
     def masked(self) -> dict[str, Any]:
         """All settings in JSON types, secrets as asterisks; fit for a log."""
@@ -164,16 +199,6 @@ class Settings(BaseSettings):
             plain = value.get_secret_value() if isinstance(value, SecretStr) else value
             environment[ENV_PREFIX + name.upper()] = str(plain)
         return environment
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` (a name or an address, IPv6 with or without brackets) is this machine alone."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def checkout_config() -> Path | None:
@@ -251,5 +276,5 @@ def _sentence(error: ValidationError) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     if not name:
         return f"Impossible settings: {reason}."
-    shown = "" if name == "database_url" else f" (it is {first['input']!r})"
+    shown = "" if name in SECRETS else f" (it is {first['input']!r})"
     return f"Impossible setting `{name}`: {reason}{shown}."

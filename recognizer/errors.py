@@ -123,10 +123,24 @@ class RejectionNotFound(NotFound):
     code = "rejection_not_found"
 
 
+class FaceNotFound(NotFound):
+    code = "face_not_found"
+
+
+class KeyNotFound(NotFound):
+    code = "key_not_found"
+
+
 class Conflict(RecognizerError):
     """The request contradicts what is stored."""
 
     code = "conflict"
+
+
+class PreconditionFailed(RecognizerError):
+    """What is to be changed is no longer as the caller has seen it."""
+
+    code = "precondition_failed"
 
 
 # -- who is asking --
@@ -142,6 +156,22 @@ class Forbidden(RecognizerError):
     """The API key is valid but not for this."""
 
     code = "forbidden"
+
+
+class RateLimited(RecognizerError):
+    """The API key has been used as often as the setting `rate_limit` allows."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyWrongKeys(RateLimited):
+    """Too many keys that are not valid came from the request's address."""
+
+    code = "too_many_wrong_keys"
 
 
 # -- try again later --

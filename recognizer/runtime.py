@@ -10,6 +10,7 @@ from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
 from recognizer.gallery.cohorts import CohortKeeper
+from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
 from recognizer.gallery.pool import Pool
@@ -39,6 +40,7 @@ class Runtime:
         with contextlib.ExitStack() as opening:
             self.pool = Pool.open(settings)
             opening.callback(self.pool.close)
+            self.key_uses = opening.enter_context(KeyUses(self.pool))
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
             opening.enter_context(CohortKeeper(self.pool))

@@ -31,7 +31,8 @@ from recognizer.host.account import database_account, existing_account
 from recognizer.host.datadir import AlreadyRunning
 from recognizer.host.signals import Signals, StopRequested
 from recognizer.postgres.server import BundledPostgres
-from recognizer.servers.child import RELOAD, ServerChild, available_port, base_url, stop_orphans
+from recognizer.servers.address import base_url, check_certificate
+from recognizer.servers.child import RELOAD, ServerChild, available_port, stop_orphans
 from recognizer.servers.choice import choose, processes_in_words
 
 LOGGER = logging.getLogger(__name__)
@@ -42,7 +43,19 @@ EXIT_ALREADY_RUNNING = 3
 GIVE_UP_AFTER = 200
 """Attempts in a row, in a quarter of an hour, to start again what ends each time."""
 
-NEED_RESTART = ("host", "port", "server", "data_dir", "database_url", "log_file", "log_file_bytes", "log_files_kept")
+NEED_RESTART = (
+    "host",
+    "port",
+    "server",
+    "tls_certificate",
+    "tls_key",
+    "trusted_proxies",
+    "data_dir",
+    "database_url",
+    "log_file",
+    "log_file_bytes",
+    "log_files_kept",
+)
 
 _REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
 _MIGRATION_SECONDS = 600.0
@@ -67,6 +80,7 @@ def run(settings: Settings, reload: Callable[[], Settings] | None = None) -> int
         if warning:
             LOGGER.warning("gunicorn cannot run here; this is Flask's development server, which is not for production")
             click.echo(warning, err=True)
+        check_certificate(settings)
         LOGGER.info("start", extra={"version": __version__, "settings": settings.masked()})
         with Signals() as signals:
             Supervisor(settings, signals, log_file, warning, reload).run()
@@ -102,9 +116,10 @@ def log_file_sentence(path: Path, error: OSError) -> str:
 
 def key_sentence(settings: Settings) -> str:
     """Why an open address needs a key, and how to make one."""
+    who = f"{settings.host} can be reached from the network" if not settings.loopback else "proxies pass requests on"
     return (
-        f"There is no API key, and {settings.host} can be reached from the network. Make a key first with "
-        "`recognizer keys create`, or listen on 127.0.0.1."
+        f"There is no API key, and {who}. Make a key first with `recognizer keys create`, or listen on 127.0.0.1 "
+        "without trusted_proxies."
     )
 
 
@@ -248,7 +263,7 @@ class Supervisor:
         )
         applied = self._signals.interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
         _say(f"Database: {'applied ' + ', '.join(applied) if applied else 'up to date'}")
-        if not settings.loopback:
+        if settings.needs_key:
             self._demand_key()
         self._schema_ready = True
 
@@ -305,6 +320,7 @@ class Supervisor:
             return
         try:
             settings = self._settings if self._reload is None else after_reload(self._settings, self._reload())
+            check_certificate(settings)
             LOGGER.info("reload", extra={"settings": settings.masked()})
             self._server.hand_over(settings, self._url, self._signals)
         except (ConfigError, StartupError) as error:
@@ -341,7 +357,7 @@ class Supervisor:
             _say(f"Faces: detector {models['detector']}; encoder {models['encoder']}")
         url = base_url(settings)
         _say(f"Ready: {url} ({processes_in_words(settings)})")
-        key = "" if settings.loopback else '-H "X-API-Key: $KEY" '
+        key = "" if not settings.needs_key else '-H "X-API-Key: $KEY" '
         _say(f"Try:   curl {key}-F image=@photo.jpg {url}/recognize")
         _say(f"Stop:  Ctrl-C, or SIGTERM to process {os.getpid()}")
         if self._warning:

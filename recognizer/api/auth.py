@@ -2,7 +2,7 @@
 
 Without any key the service is open in local mode only: it listens on loopback, the Host header is a
 loopback name (a web page cannot reach it through a name of its own), no page of another site sent the
-request, and no proxy forwarded it.
+request, and no proxy forwarded it or is said to (`trusted_proxies`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Request, current_app, g, request
 
-from recognizer.config import is_loopback
+from recognizer.api import exposure
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
+from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
 
 Scope = Literal["recognize", "enroll", "admin", "public"]
@@ -51,6 +52,8 @@ def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], sc
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
             g.key = _authorize(scope)
+            if g.key is not None:
+                exposure.count_use()
         return view(**arguments)
 
     guarded.scope = scope  # type: ignore[attr-defined]  # read by the test that no route was forgotten
@@ -93,7 +96,8 @@ def _authorize(scope: str) -> KeyRecord | None:
         )
     key = keys.verify(presented, request_deadline())
     if key is None:
-        raise Unauthorized("This API key is not valid; check it for typing errors, it may have been revoked.")
+        raise exposure.wrong_keys().refusal(presented, request.remote_addr)
+    runtime().key_uses.note(key.id)
     if not key.allows(scope):
         raise Forbidden(f"This API key does not have the scope `{scope}`.")
     return key
@@ -109,7 +113,7 @@ def _presented_key(request: Request) -> str | None:
 def _is_local(request: Request) -> bool:
     headers = request.headers
     forwarded = any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name, _ in headers)
-    if forwarded or not runtime().settings.loopback:
+    if forwarded or runtime().settings.needs_key:
         return False
     origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
     return _names_this_machine(f"//{headers.get('Host', '')}") and (origin is None or _names_this_machine(origin))

@@ -20,10 +20,12 @@ STATUS: dict[type[errors.RecognizerError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.ImageTooLarge: 413,
     errors.ImageUnsupported: 415,
     errors.Unusable: 422,
     errors.EnrolmentRefused: 422,
+    errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
     errors.RecognizerError: 500,
@@ -80,7 +82,7 @@ def _domain_error(error: errors.RecognizerError) -> Response:
         codes = {r.code for r in error.refused}
         code = codes.pop() if len(codes) == 1 else code  # one reason for all photos is the reason
     response = problem(status, code, str(error), **members)
-    if isinstance(error, errors.Unavailable):
+    if isinstance(error, errors.Unavailable | errors.RateLimited):
         response.headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, errors.Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"

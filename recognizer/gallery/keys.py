@@ -1,4 +1,4 @@
-"""API keys: who holds one may do what its scopes say, in its collection or in all.
+"""API keys: who holds one may do what its scopes say, in its collection or in all, until it ends.
 
 A key reads `rk_<id>_<secret>`. The id is public; of the secret (256 random bits) only the SHA-256 is
 kept, which is enough for a secret that nobody can guess.
@@ -12,20 +12,27 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
-from recognizer.errors import CollectionNotFound, InvalidRequest, NotFound
+from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, KeyNotFound
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.pool import Pool
 
 SCOPES = ("recognize", "enroll", "admin")
 """What a key may allow; `admin` includes the others."""
 
+MAX_DAYS = 3650
+LONGEST_VALIDITY = timedelta(days=MAX_DAYS)
+
 KEY = re.compile(r"rk_([0-9a-f]{16})_([0-9a-f]{64})", re.ASCII)
+ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
+
+NOBODYS_SHA256 = hashlib.sha256(secrets.token_bytes(32)).digest()
+"""Compared with where there is no key of that id, so that a refusal takes as long either way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +45,25 @@ class KeyRecord:
     collection: str | None
     created_at: datetime
     revoked_at: datetime | None
+    expires_at: datetime | None
+    rotated_at: datetime | None
+    last_used_at: datetime | None
 
     def allows(self, scope: str) -> bool:
         """Whether the key's holder may do what needs `scope`."""
         return scope in self.scopes or "admin" in self.scopes
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether the key opens anything at this moment."""
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > datetime.now(UTC))
+
 
 class Keys:
     """The API keys in the database; safe to use from many threads.
 
-    Every method may raise `DatabaseUnavailable` and, where it takes a deadline, `DeadlineExceeded`.
+    Every method may raise `DatabaseUnavailable` and, where it takes a deadline, `DeadlineExceeded`. With
+    `collection`, a method sees the keys of that collection alone.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -59,62 +75,109 @@ class Keys:
         scopes: Iterable[str],
         collection: str | None = None,
         label: str = "",
+        expires_at: datetime | None = None,
         deadline: Deadline | None = None,
     ) -> tuple[KeyRecord, str]:
         """Make a key; the second value is the key itself, which cannot be had again.
 
         Raises:
-            InvalidRequest: a scope is unknown, there is none, or the label is no plain text.
+            InvalidRequest: a scope is unknown, there is none, the label is no plain text, or the end is impossible.
             CollectionNotFound
         """
         wanted = set(scopes)
         if not wanted or not wanted.issubset(SCOPES):
             raise InvalidRequest(f"The scopes of a key are one or more of {', '.join(SCOPES)}.")
         label = tidy(label, "label") if label else ""
+        _check_end(expires_at)
         key_id, secret = secrets.token_hex(8), secrets.token_hex(32)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            collection_id = None if collection is None else _collection_id(cursor, collection)
             cursor.execute(
-                "INSERT INTO api_keys (id, secret_sha256, label, scopes, collection_id) VALUES (%s, %s, %s, %s, %s)",
-                (key_id, _sha256(secret), label, [scope for scope in SCOPES if scope in wanted], collection_id),
+                """
+                INSERT INTO api_keys (id, secret_sha256, label, scopes, collection_id, expires_at)
+                VALUES (%s, %s, %s, %s, %s, %s)
+                """,
+                (
+                    key_id,
+                    _sha256(secret),
+                    label,
+                    [scope for scope in SCOPES if scope in wanted],
+                    None if collection is None else _collection_id(cursor, collection),
+                    expires_at,
+                ),
             )
-            cursor.execute(SELECT_ONE, (key_id,))
-            _, *record = cursor.fetchall()[0]
-        return _record(record), f"rk_{key_id}_{secret}"
+            return _find(cursor, key_id), _written(key_id, secret)
 
-    def list(self, deadline: Deadline | None = None) -> list[KeyRecord]:
-        """All keys, the revoked ones too, oldest first."""
+    def list(self, deadline: Deadline | None = None, *, collection: str | None = None) -> list[KeyRecord]:
+        """All keys, those that have ended too, oldest first."""
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SELECT_ALL)
-            return [_record(record) for _, *record in cursor.fetchall()]
+            cursor.execute(
+                f"{SELECT} WHERE coalesce(%s, collection.name_key, '') = coalesce(collection.name_key, '') "
+                "ORDER BY key.created_at, key.id",
+                (None if collection is None else comparable(collection),),
+            )
+            return [_record(row[1:]) for row in cursor.fetchall()]
 
-    def revoke(self, key_id: str, deadline: Deadline | None = None) -> None:
+    def rotate(
+        self,
+        key_id: str,
+        deadline: Deadline | None = None,
+        *,
+        expires_at: datetime | None = None,
+        collection: str | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """Give a key a new secret; the old one is not valid any more. The second value is the key as in `create`.
+
+        `expires_at`: its new end; None leaves it as it is.
+
+        Raises:
+            KeyNotFound
+            Conflict: the key is revoked, or has expired and gets no new end.
+            InvalidRequest: the end is impossible.
+        """
+        _check_end(expires_at)
+        secret = secrets.token_hex(32)
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            record = _find(cursor, key_id, collection, lock=True)
+            if record.revoked_at is not None:
+                raise Conflict("This key is revoked, which is for good; create another one.")
+            if expires_at is None and not record.is_valid:
+                raise Conflict("This key has expired; say how long it shall be valid from now on.")
+            cursor.execute(
+                """
+                UPDATE api_keys SET secret_sha256 = %s, rotated_at = now(), expires_at = coalesce(%s, expires_at)
+                WHERE id = %s
+                """,
+                (_sha256(secret), expires_at, record.id),
+            )
+            return _find(cursor, record.id), _written(record.id, secret)
+
+    def revoke(self, key_id: str, deadline: Deadline | None = None, *, collection: str | None = None) -> KeyRecord:
         """End a key's validity; a revoked key stays as it is.
 
         Raises:
-            NotFound: there is no such key.
+            KeyNotFound
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (comparable(key_id),)
-            )
-            if not cursor.rowcount:
-                raise NotFound("There is no key with this id; `keys list` shows them all.")
+            record = _find(cursor, key_id, collection, lock=True)
+            cursor.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (record.id,))
+            return _find(cursor, record.id)
 
     def verify(self, presented: str, deadline: Deadline | None = None) -> KeyRecord | None:
-        """The record of the key that somebody presents, or None when it is not valid."""
+        """The record of the key that somebody presents, or None when it is not valid.
+
+        What is written like a key takes the same query and the same comparison, whether or not there is one of its id.
+        """
         key = KEY.fullmatch(presented)
         if key is None:
             return None
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SELECT_ONE, (key[1],))
+            cursor.execute(SELECT + " WHERE key.id = %s", (key[1],))
             row = cursor.fetchone()
-        if row is None:
+        is_right = hmac.compare_digest(bytes(row[0]) if row else NOBODYS_SHA256, _sha256(key[2]))
+        if row is None or not is_right:
             return None
-        stored, *record = row
-        found = _record(record)
-        is_right = hmac.compare_digest(bytes(stored), _sha256(key[2]))
-        return found if is_right and found.revoked_at is None else None
+        record = _record(row[1:])
+        return record if record.is_valid else None
 
     def any_created(self, deadline: Deadline | None = None) -> bool:
         """Whether there has ever been a key; to revoke the last one opens the service to nobody."""
@@ -123,27 +186,55 @@ class Keys:
             return bool(cursor.fetchall()[0][0])
 
     def any_active(self, deadline: Deadline | None = None) -> bool:
-        """Whether there is a key that is not revoked."""
+        """Whether there is a key that is valid."""
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)")
+            cursor.execute(
+                """
+                SELECT EXISTS (
+                    SELECT FROM api_keys WHERE revoked_at IS NULL AND coalesce(expires_at > now(), true)
+                )
+                """
+            )
             return bool(cursor.fetchall()[0][0])
 
 
-SELECT_ALL = """
-    SELECT key.secret_sha256, key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at
+SELECT = """
+    SELECT key.secret_sha256, key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at,
+           key.expires_at, key.rotated_at, key.last_used_at
     FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
-    ORDER BY key.created_at, key.id
 """
-SELECT_ONE = """
-    SELECT key.secret_sha256, key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at
-    FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
-    WHERE key.id = %s
-"""
+
+
+def _check_end(expires_at: datetime | None) -> None:
+    now = datetime.now(UTC)
+    if expires_at is not None and not now < expires_at <= now + LONGEST_VALIDITY:
+        raise InvalidRequest(f"A key expires in the future, {MAX_DAYS} days from now at most.")
+
+
+def _find(cursor: Cursor, key_id: str, collection: str | None = None, *, lock: bool = False) -> KeyRecord:
+    if not ID.fullmatch(key_id):
+        raise KeyNotFound(NO_SUCH_KEY)
+    cursor.execute(
+        f"{SELECT} WHERE key.id = %s AND coalesce(%s, collection.name_key, '') = coalesce(collection.name_key, '')"
+        + (" FOR UPDATE OF key" if lock else ""),
+        (key_id, None if collection is None else comparable(collection)),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise KeyNotFound(NO_SUCH_KEY)
+    return _record(row[1:])
+
+
+NO_SUCH_KEY = "There is no key with this id; the list of keys shows them all."
 
 
 def _record(row: Sequence[Any]) -> KeyRecord:
-    key_id, label, scopes, collection, created_at, revoked_at = row
-    return KeyRecord(key_id, label, tuple(scopes), collection, created_at, revoked_at)
+    key_id, label, scopes, *rest = row
+    return KeyRecord(key_id, label, tuple(scopes), *rest)
+
+
+def _written(key_id: str, secret: str) -> str:
+    return f"rk_{key_id}_{secret}"
 
 
 def _sha256(secret: str) -> bytes:
@@ -151,8 +242,8 @@ def _sha256(secret: str) -> bytes:
 
 
 def _collection_id(cursor: Cursor, name: str) -> int:
-    cursor.execute("SELECT id FROM collections WHERE name_key = %s", (comparable(name),))
+    cursor.execute("SELECT id FROM collections WHERE name_key = %s FOR KEY SHARE", (comparable(name),))
     row = cursor.fetchone()
     if row is None:
-        raise CollectionNotFound(f"There is no collection `{name}`.")
+        raise CollectionNotFound(f"There is no collection `{name[:100]}`.")
     return int(row[0])

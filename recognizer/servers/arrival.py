@@ -133,8 +133,8 @@ class ChunkScanner:
 class Connection:
     """A client, its socket and the request that is arriving or being answered."""
 
-    def __init__(self, cfg: Any, accepted: socket.socket, client: Any, server: Any) -> None:
-        self.sock = ClientSocket(accepted)
+    def __init__(self, cfg: Any, sock: ClientSocket, client: Any, server: Any) -> None:
+        self.sock = sock
         self.client = client
         self.server = server
         self.arrivals = Arrivals()

@@ -24,6 +24,7 @@ from recognizer.host.processes import HURRY, KILL, STOP, spawn, stop_all, tell
 from recognizer.host.signals import Signals
 from recognizer.logs import LogFile
 from recognizer.metrics import MULTIPROCESS_DIR_ENV
+from recognizer.servers.address import connection_to
 
 COMMANDS = {
     "gunicorn": (sys.executable, "-m", "recognizer.servers.linux"),
@@ -165,9 +166,7 @@ class ServerChild:
 
     def health(self) -> Mapping[str, Any] | None:
         """What GET /health/ready says, None while nobody answers."""
-        connection = http.client.HTTPConnection(
-            _reachable(self._settings.host), self._settings.port, timeout=_HEALTH_SECONDS
-        )
+        connection = connection_to(self._settings, _HEALTH_SECONDS)
         try:
             connection.request("GET", "/health/ready")
             answer = json.loads(connection.getresponse().read(65536))
@@ -262,18 +261,6 @@ def bound_socket(host: str, port: int, listen: bool = True) -> socket.socket:
         listener.close()
         raise StartupError(_why_not(error, host, port)) from error
     return listener
-
-
-def base_url(settings: Settings) -> str:
-    """Where a client on this machine reaches the service."""
-    host = _reachable(settings.host)
-    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
-def _reachable(host: str) -> str:
-    """An address to call for the address that is listened on."""
-    bare = host.strip("[]")
-    return {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(bare, bare)  # noqa: S104 - a lookup
 
 
 def _why_not(error: OSError, host: str, port: int) -> str:

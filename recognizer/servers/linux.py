@@ -102,7 +102,11 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "worker_exit": close_runtime,
         "child_exit": forget_metrics,
     }
-    if account := _account_of_workers(settings.models_dir):
+    files = [settings.models_dir]
+    if settings.tls_certificate and settings.tls_key:
+        options.update(certfile=str(settings.tls_certificate), keyfile=str(settings.tls_key))
+        files += [settings.tls_certificate, settings.tls_key]
+    if account := _account_of_workers(*files):
         options.update(user=account.uid, group=account.gid)
     return options
 
@@ -115,12 +119,12 @@ def _address(settings: Settings) -> str:
 
 
 @functools.cache
-def _account_of_workers(models: Path) -> Account | None:
+def _account_of_workers(*needed: Path) -> Account | None:
     """The system user that workers run as when root starts them, if it can read what they need; None: as we do."""
     account = existing_account()
     if account is None:
         return None
-    for path in (Path(sys.executable), Path(os.__file__), Path(config.__file__), models):
+    for path in (Path(sys.executable), Path(os.__file__), Path(config.__file__), *needed):
         if account.blocked_by(path) or not account.may(path, 0o5 if path.is_dir() else 0o4):
             LOGGER.warning(
                 "The workers run as root, because the user `%s` cannot read %s. Install the service where everybody "

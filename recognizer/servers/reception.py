@@ -17,11 +17,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from recognizer.servers.arrival import Connection, HeadTooLong, Stage
+from gunicorn.sock import ssl_context
+
+from recognizer.servers.arrival import ClientSocket, Connection, HeadTooLong, Stage
 from recognizer.servers.door import Door
 from recognizer.servers.limits import Limits
 from recognizer.servers.refusal import message
 from recognizer.servers.seats import Seats
+from recognizer.servers.secure import SecureSocket
 
 LOGGER = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class Reception:
         self._limits = limits
         self._count = count
         self._on_stuck = on_stuck
+        self._tls = ssl_context(worker.cfg) if worker.cfg.is_ssl else None
         self._poller: selectors.BaseSelector = worker.poller
         self._connections: set[Connection] = set()
         self._guests: dict[Connection, None] = {}  # idle or arriving, the longest first: whoever has to make room
@@ -98,7 +102,8 @@ class Reception:
     def _welcome(self, accepted: socket.socket, client: Any, server: Any) -> None:
         if len(self._connections) >= self._limits.connections:
             self._make_room()
-        connection = Connection(self._worker.cfg, accepted, client, server)
+        sock = SecureSocket(accepted, self._tls) if self._tls else ClientSocket(accepted)
+        connection = Connection(self._worker.cfg, sock, client, server)
         self._connections.add(connection)
         self._await_request(connection)
 

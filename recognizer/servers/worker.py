@@ -41,8 +41,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """gunicorn's threads and its way of calling the app, behind our own reception.
 
     gunicorn itself reads requests in its few threads and has no bound for those that wait for one: clients that
-    stop half-way, or more of them than the cores can serve, stop the service. With TLS, which an operator may
-    configure, connections are read as gunicorn does it.
+    stop half-way, or more of them than the cores can serve, stop the service.
     """
 
     settings: Settings
@@ -77,10 +76,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """The main loop, until the worker is told to go and has answered what it has accepted."""
-        if self.cfg.is_ssl:
-            self._told[0] = SERVING
-            super().run()
-            return
         idle_seconds = float(self.cfg.keepalive)
         limits = Limits.of(
             self.settings,

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from recognizer import config
+from recognizer import config, networks
 from recognizer.config import Settings
 from recognizer.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
+
+NONE_BY_DEFAULT = {name for name, field in Settings.model_fields.items() if field.default in (None, "")}
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,13 @@ def test_unknown_setting_in_environment_is_named(monkeypatch: pytest.MonkeyPatch
         ('database_url = "mysql://user:hunter2@db/x"', "database_url"),
         ("max_image_bytes = 1000000000", "max_image_bytes"),
         ("queue_timeout_seconds = inf", "queue_timeout_seconds"),
+        ('tls_certificate = "/etc/cert.pem"', "tls_key"),
+        ('tls_certificate = "/c"\ntls_key = "/k"\nserver = "waitress"', "waitress has no TLS"),
+        ('cors_origins = "console.example"', "cors_origins"),
+        ('cors_origins = "https://console.example/path"', "cors_origins"),
+        ('rate_limit = "many"', "rate_limit"),
+        ('rate_limit_storage = "nowhere://:hunter2@host"', "rate_limit_storage"),
+        ("trusted_proxies = -1", "trusted_proxies"),
     ],
 )
 def test_impossible_setting_is_named_and_secrets_are_not(tmp_path: Path, text: str, names: str) -> None:
@@ -115,14 +124,14 @@ def test_a_child_process_sees_exactly_the_same_settings(monkeypatch: pytest.Monk
     ],
 )
 def test_loopback_is_this_machine_alone(host: str, loopback: bool) -> None:
-    assert config.is_loopback(host) is loopback
+    assert networks.is_loopback(host) is loopback
 
 
 def test_the_shipped_file_documents_every_setting_with_its_default() -> None:
     text = (ROOT / "config" / "recognizer.toml").read_text()
     lines = dict(re.findall(r"^# ([a-z_]+) = (.+)$", text, flags=re.M))
     assert set(lines) == set(Settings.model_fields)
-    machine_dependent = {"workers", "server", "data_dir", "database_url", "log_file", "threshold"}
+    machine_dependent = {"workers", "server", "data_dir", "log_file"}.union(NONE_BY_DEFAULT)
     for name in set(lines) - machine_dependent:
         default = Settings.model_fields[name].default
         assert lines[name].strip('"') == str(default), name
@@ -133,7 +142,7 @@ def test_the_readme_lists_every_setting_with_its_default() -> None:
     rows = [re.fullmatch(r"\| `(\w+)` \| (.+) \| (.+) \|", line) for line in text.splitlines()]
     listed = {row[1]: row[2] for row in rows if row}
     assert list(listed) == list(Settings.model_fields), "all of them, in the order of config/recognizer.toml"
-    in_words = {"workers", "server", "data_dir", "database_url", "log_file", "threshold"}  # per machine, or None
+    in_words = {"workers", "server", "data_dir", "log_file"}.union(NONE_BY_DEFAULT)
     for name in set(listed) - in_words:
         assert listed[name] == f"`{Settings.model_fields[name].default}`", name
 

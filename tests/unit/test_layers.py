@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
-    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics"},
+    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks"},
     {"vision", "gallery"},
     {"decisions", "admission", "calibration", "service", "vitals", "runtime"},
     {"api", "app"},
@@ -26,7 +26,10 @@ ROOMS = {
     "pgvector": {"gallery"},
     "flask": {"api", "app", "servers.development", "servers.windows"},
     "werkzeug": {"api", "app", "servers.development"},
-    "gunicorn": {"servers.linux", "servers.arrival", "servers.worker", "servers.master"},
+    "gunicorn": {"servers.linux", "servers.arrival", "servers.reception", "servers.worker", "servers.master"},
+    "flask_cors": {"api.exposure"},
+    "flask_limiter": {"api.exposure"},
+    "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
     "click": {"calibrate_command", "cli", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},

@@ -1,0 +1,122 @@
+"""What stands between the app and a network: proxies, pages of other sites, limits of keys, headers for browsers."""
+
+from __future__ import annotations
+
+import time
+
+from flask import Flask, Response, current_app, g
+from flask_cors import CORS
+from flask_limiter import Limiter, RateLimitExceeded
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from recognizer.api.wrong_keys import WrongKeys
+from recognizer.config import Settings
+from recognizer.errors import RateLimited
+
+HEADERS = {
+    "Cache-Control": "no-store",  # answers name people
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Of every answer that does not say otherwise itself."""
+
+POLICY = "default-src 'none'; frame-ancestors 'none'"
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of pages: nothing from another host, and no script or style but from files of our own."""
+
+REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "X-API-Key",
+    "X-Request-ID",
+)
+ANSWER_HEADERS = ("ETag", "Retry-After", "X-Request-ID")
+METHODS = ("GET", "POST", "PATCH", "DELETE")
+PREFLIGHT_SECONDS = 600
+
+
+def register(app: Flask, settings: Settings) -> None:
+    """Set all of it up as the settings say."""
+    if settings.trusted_proxies:
+        proxies = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=settings.cors_origins.split(),
+            methods=METHODS,
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=ANSWER_HEADERS,
+            max_age=PREFLIGHT_SECONDS,
+            supports_credentials=False,
+        )
+    app.after_request(_add_headers)
+    app.extensions["wrong_keys"] = WrongKeys()
+    app.extensions["key_limit"] = KeyLimit(app, settings) if settings.rate_limit else None
+
+
+def wrong_keys() -> WrongKeys:
+    """Those of the app that handles this request."""
+    found = current_app.extensions["wrong_keys"]
+    assert isinstance(found, WrongKeys)
+    return found
+
+
+def count_use() -> None:
+    """Count a use of the request's key, `g.key`.
+
+    Raises:
+        RateLimited: it has been used as often as it may be.
+    """
+    limit: KeyLimit | None = current_app.extensions["key_limit"]
+    if limit is not None:
+        limit.take()
+
+
+class KeyLimit:
+    """How often a key may be used.
+
+    Without a storage of its own each worker counts what it answers itself; so it does while the storage is away.
+    """
+
+    def __init__(self, app: Flask, settings: Settings) -> None:
+        storage = settings.rate_limit_storage
+        self._limiter = Limiter(
+            _key_id,
+            app=app,
+            storage_uri=storage.get_secret_value() if storage else "memory://",
+            in_memory_fallback_enabled=True,
+        )
+        self._count = self._limiter.shared_limit(settings.rate_limit, scope="key", key_func=_key_id)(_counted)
+
+    def take(self) -> None:
+        """Count one request of `g.key`; raises RateLimited."""
+        try:
+            self._count()
+        except RateLimitExceeded as error:
+            limit = self._limiter.current_limit
+            seconds = max(1, limit.reset_at - int(time.time())) if limit else 1
+            raise RateLimited(f"This API key may be used {error.limit.limit}; wait a moment.", seconds) from None
+
+
+def _key_id() -> str:
+    return str(g.key.id)
+
+
+def _counted() -> None:
+    """What the limiter stands before; there is nothing to do but to be counted."""
+
+
+def _add_headers(response: Response) -> Response:
+    policy = PAGE_POLICY if response.mimetype == "text/html" else POLICY
+    for name, value in {**HEADERS, "Content-Security-Policy": policy}.items():
+        response.headers.setdefault(name, value)
+    return response

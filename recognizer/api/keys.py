@@ -1,0 +1,110 @@
+"""The routes under /v1/keys: API keys made, listed, given a new secret, revoked. A secret is shown once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import AwareDatetime, Field, model_validator
+
+from recognizer.api import observation, uploads
+from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.uploads import Options
+from recognizer.errors import Forbidden
+from recognizer.gallery.keys import MAX_DAYS, KeyRecord
+
+
+class RotateOptions(Options):
+    expires_at: AwareDatetime | None = None
+    expires_in_days: int | None = Field(None, ge=1, le=MAX_DAYS)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> RotateOptions:
+        if self.expires_at is not None and self.expires_in_days is not None:
+            raise ValueError("Give either `expires_at` or `expires_in_days`")
+        return self
+
+    @property
+    def end(self) -> datetime | None:
+        """When the key shall expire; None: nothing is said of it."""
+        if self.expires_in_days is not None:
+            return datetime.now(UTC) + timedelta(days=self.expires_in_days)
+        return self.expires_at
+
+
+class CreateOptions(RotateOptions):
+    scopes: list[str] = Field(min_length=1, max_length=3)
+    collection: str | None = Field(None, min_length=1, max_length=100)
+    label: str = Field("", max_length=200)
+
+
+def blueprint() -> Blueprint:
+    """The API keys; whoever has the scope admin in one collection only sees and makes that collection's."""
+    keys = Blueprint("keys", __name__)
+    route(keys, "/keys", create_key, methods=["POST"], scope="admin")
+    route(keys, "/keys", list_keys, methods=["GET"], scope="admin")
+    route(keys, "/keys/<key_id>/rotate", rotate_key, methods=["POST"], scope="admin")
+    route(keys, "/keys/<key_id>", revoke_key, methods=["DELETE"], scope="admin")
+    return keys
+
+
+def create_key() -> ResponseReturnValue:
+    """Make a key; `secret` is the key itself, which cannot be had again."""
+    deadline = request_deadline()
+    options = uploads.options_as(CreateOptions, uploads.json_object(request))
+    record, secret = runtime().keys.create(
+        scopes=options.scopes,
+        collection=_allowed(options.collection),
+        label=options.label,
+        expires_at=options.end,
+        deadline=deadline,
+    )
+    observation.note(key_created=record.id)
+    return {"request_id": g.request_id, **shape(record), "secret": secret}, 201
+
+
+def list_keys() -> ResponseReturnValue:
+    """All keys that the caller may manage, oldest first, those that have ended too."""
+    return {"keys": [shape(key) for key in runtime().keys.list(request_deadline(), collection=only_collection())]}
+
+
+def rotate_key(key_id: str) -> ResponseReturnValue:
+    """Give a key a new secret; the old one is not valid any more."""
+    deadline = request_deadline()
+    options = uploads.options_as(RotateOptions, uploads.json_object(request) if request.content_length else {})
+    record, secret = runtime().keys.rotate(key_id, deadline, expires_at=options.end, collection=only_collection())
+    observation.note(key_rotated=record.id)
+    return {"request_id": g.request_id, **shape(record), "secret": secret}
+
+
+def revoke_key(key_id: str) -> ResponseReturnValue:
+    """End a key's validity at once and for good; it stays listed."""
+    record = runtime().keys.revoke(key_id, request_deadline(), collection=only_collection())
+    observation.note(key_revoked=record.id)
+    return {"request_id": g.request_id, **shape(record)}
+
+
+def shape(key: KeyRecord) -> dict[str, Any]:
+    """A key as it is shown, without its secret."""
+    return {
+        "id": key.id,
+        "label": key.label,
+        "scopes": list(key.scopes),
+        "collection": key.collection,
+        "valid": key.is_valid,
+        "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at and key.expires_at.isoformat(),
+        "rotated_at": key.rotated_at and key.rotated_at.isoformat(),
+        "revoked_at": key.revoked_at and key.revoked_at.isoformat(),
+        "last_used_at": key.last_used_at and key.last_used_at.isoformat(),
+    }
+
+
+def _allowed(collection: str | None) -> str | None:
+    """The collection of a key to be made, None for all, when the caller's key reaches as far."""
+    own = only_collection()
+    if own is not None and (collection is None or collection.casefold() != own.casefold()):
+        raise Forbidden(f"This API key makes keys for its own collection alone; give `collection` as `{own}`.")
+    return collection
