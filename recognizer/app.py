@@ -5,7 +5,19 @@ from __future__ import annotations
 from flask import Flask
 
 from recognizer import config
-from recognizer.api import calibration, collections, exposure, keys, observation, ops, problems, rejections, v1
+from recognizer.api import (
+    calibration,
+    collections,
+    exposure,
+    faces,
+    keys,
+    observation,
+    ops,
+    people,
+    problems,
+    rejections,
+    v1,
+)
 from recognizer.api.uploads import UploadRequest
 from recognizer.config import Settings
 from recognizer.runtime import Runtime
@@ -32,7 +44,8 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
-    app.register_blueprint(v1.people(), url_prefix="/v1")
+    app.register_blueprint(people.blueprint(), url_prefix="/v1")
+    app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")

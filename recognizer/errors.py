@@ -123,6 +123,10 @@ class RejectionNotFound(NotFound):
     code = "rejection_not_found"
 
 
+class FaceNotFound(NotFound):
+    code = "face_not_found"
+
+
 class KeyNotFound(NotFound):
     code = "key_not_found"
 
@@ -131,6 +135,12 @@ class Conflict(RecognizerError):
     """The request contradicts what is stored."""
 
     code = "conflict"
+
+
+class PreconditionFailed(RecognizerError):
+    """What is to be changed is no longer as the caller has seen it."""
+
+    code = "precondition_failed"
 
 
 # -- who is asking --

@@ -14,13 +14,13 @@ from recognizer.deadline import Deadline
 from recognizer.decisions import Verdict, decide, in_force, rule_for
 from recognizer.errors import (
     EnrolmentRefused,
-    GalleryBehind,
     InvalidRequest,
     MultipleFaces,
     NoFace,
     Unusable,
 )
 from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection, Remark
+from recognizer.gallery.collections import require_revision
 from recognizer.gallery.names import comparable
 from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
 from recognizer.vision.engine import Engine
@@ -121,7 +121,7 @@ class Service:
             CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded, GalleryBehind
         """
         began = time.perf_counter()
-        known = self._gallery.collection(collection, deadline)
+        known = self._gallery.collection(collection, deadline, min_revision=min_revision)
         analysis = self._engine.analyse(photo, deadline, min_face_pixels=min_face_pixels)
         deadline.check()
         found = self.identify(
@@ -150,8 +150,7 @@ class Service:
         began = time.perf_counter()
         embeddings = [face.embedding for face in analysis.faces]
         around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, top_k, deadline)
-        if around.revision < min_revision:
-            raise GalleryBehind(f"The gallery is at revision {around.revision}, not yet at {min_revision}; try again.")
+        require_revision(around.revision, min_revision)
         usual, target = self._in_force(collection)
         rule = rule_for(usual if threshold is None else threshold, target, around)
         verdicts = decide(analysis.faces, around, rule, unique=unique)

@@ -10,7 +10,10 @@ from pydantic import Field
 
 from recognizer.api import observation, shapes, uploads
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.people import MAX_REVISION
 from recognizer.api.uploads import Options
+from recognizer.api.versions import only_if, tagged
+from recognizer.gallery.collections import MAX_NAME_LENGTH
 
 
 class CollectionChange(Options):
@@ -18,32 +21,65 @@ class CollectionChange(Options):
     threshold: Annotated[float, Field(strict=True, gt=0, lt=2, allow_inf_nan=False)] | None = None
 
 
+class NewCollection(CollectionChange):
+    name: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+
+
+class CollectionOptions(Options):
+    min_revision: int = Field(0, ge=0, le=MAX_REVISION)
+
+
 def blueprint() -> Blueprint:
     """The collections."""
     collections = Blueprint("collections", __name__)
+    one = "/collections/<name>"
     route(collections, "/collections", list_collections, methods=["GET"], scope="enroll")
-    route(collections, "/collections/<name>", get_collection, methods=["GET"], scope="enroll")
-    route(collections, "/collections/<name>", change_collection, methods=["PATCH"], scope="admin")
+    route(collections, "/collections", create_collection, methods=["POST"], scope="admin")
+    route(collections, one, get_collection, methods=["GET"], scope="enroll")
+    route(collections, one, change_collection, methods=["PATCH"], scope="admin")
+    route(collections, one, delete_collection, methods=["DELETE"], scope="admin")
     return collections
 
 
 def list_collections() -> ResponseReturnValue:
     """All collections that the key may use, by name."""
     found = runtime().gallery.collections(request_deadline(), only=only_collection())
-    return {"collections": [shapes.collection(each) for each in found]}
+    return tagged({"collections": [shapes.collection(each) for each in found]})
+
+
+def create_collection() -> ResponseReturnValue:
+    """Make a collection; what is set for it may come along."""
+    deadline = request_deadline()
+    options = uploads.options_as(NewCollection, uploads.json_options(request))
+    made = runtime().gallery.create_collection(
+        allowed_collection(options.name), options.model_dump(exclude={"name"}), deadline
+    )
+    return {"request_id": g.request_id, **shapes.collection(made)}, 201
 
 
 def get_collection(name: str) -> ResponseReturnValue:
     """One collection."""
-    return shapes.collection(runtime().gallery.collection_overview(allowed_collection(name), request_deadline()))
+    options = uploads.options_as(CollectionOptions, uploads.single_values(request.args))
+    found = runtime().gallery.collection_overview(
+        allowed_collection(name), request_deadline(), min_revision=options.min_revision
+    )
+    return tagged(shapes.collection(found), found.version)
 
 
 def change_collection(name: str) -> ResponseReturnValue:
     """Set what a collection's decisions go by; null: as in the settings."""
     deadline = request_deadline()
     name = allowed_collection(name)
-    sent = {**uploads.single_values(request.args), **uploads.json_object(request)}
-    change = uploads.options_as(CollectionChange, sent)
-    changed = runtime().gallery.change_collection(name, change.model_dump(include=change.model_fields_set), deadline)
+    change = uploads.options_as(CollectionChange, uploads.json_options(request))
+    changed = runtime().gallery.change_collection(
+        name, change.model_dump(include=change.model_fields_set), deadline, only_if=only_if()
+    )
     observation.note(changed=sorted(change.model_fields_set))
     return {"request_id": g.request_id, **shapes.collection(changed)}
+
+
+def delete_collection(name: str) -> ResponseReturnValue:
+    """Erase a collection with all in it and revoke its keys; `default` is emptied. Counted after the fact."""
+    erased = runtime().gallery.delete_collection(allowed_collection(name), request_deadline(), only_if=only_if())
+    observation.note(deleted=dict(erased.deleted), revoked_keys=erased.revoked_keys)
+    return {"request_id": g.request_id, **shapes.collection_erasure(erased)}

@@ -20,6 +20,7 @@ STATUS: dict[type[errors.RecognizerError], int] = {
     errors.Forbidden: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
+    errors.PreconditionFailed: 412,
     errors.ImageTooLarge: 413,
     errors.ImageUnsupported: 415,
     errors.Unusable: 422,

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field
 
 from recognizer.api import observation, shapes, uploads
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
+from recognizer.api.people import PersonOptions
 from recognizer.api.uploads import HOW_TO_SEND, Options
 from recognizer.errors import ImageMissing, InvalidRequest
 from recognizer.faces import Box
@@ -67,7 +68,10 @@ def blueprint() -> Blueprint:
 
 def list_rejections(person_id: str) -> ResponseReturnValue:
     """The faces that were said not to be this person's, oldest first."""
-    found = runtime().gallery.rejections(person_id, request_deadline(), collection=only_collection())
+    options = uploads.options_as(PersonOptions, uploads.single_values(request.args))
+    found = runtime().gallery.rejections(
+        person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
+    )
     return {"rejections": [shapes.rejection(each) for each in found]}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from recognizer.api.problems import remark
 from recognizer.decisions import Candidate
 from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
-from recognizer.gallery.store import CollectionOverview, Enrolment, Erasure
+from recognizer.gallery.store import CollectionErasure, CollectionOverview, Enrolment, Erasure, Merger, PersonDetails
 from recognizer.service import Recognition, Seen
 
 
@@ -85,6 +85,22 @@ def person(stored: Person) -> dict[str, Any]:
     }
 
 
+def person_details(found: PersonDetails) -> dict[str, Any]:
+    """A person with the faces that are stored."""
+    return {**person(found.person), "faces": [stored_face(face) for face in found.faces]}
+
+
+def merger(done: Merger) -> dict[str, Any]:
+    """What came of merging two people, without its request id."""
+    return {
+        "person": person_details(done.into),
+        "merged": done.merged_id,
+        "moved": done.moved,
+        "dropped": done.dropped,
+        "gallery_revision": done.revision,
+    }
+
+
 def stored_face(face: StoredFace) -> dict[str, Any]:
     """A face in the gallery."""
     return {
@@ -99,6 +115,16 @@ def stored_face(face: StoredFace) -> dict[str, Any]:
 def erasure(erased: Erasure) -> dict[str, Any]:
     """The receipt of a deletion."""
     return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+
+
+def collection_erasure(erased: CollectionErasure) -> dict[str, Any]:
+    """The receipt of a collection's deletion."""
+    return {
+        "collection": erased.name,
+        "deleted": dict(erased.deleted),
+        "left": erased.left,
+        "revoked_keys": erased.revoked_keys,
+    }
 
 
 def rejection(kept: Rejection) -> dict[str, Any]:

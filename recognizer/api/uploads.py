@@ -160,6 +160,15 @@ def json_object(request: Request) -> dict[str, Any]:
     return body
 
 
+def json_options(request: Request) -> dict[str, Any]:
+    """The options of a request without images: a JSON object, the query string beside it.
+
+    Raises:
+        InvalidRequest
+    """
+    return {**single_values(request.args), **json_object(request)}
+
+
 def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     body = json_object(request)
     if "image" in body and "images" in body:

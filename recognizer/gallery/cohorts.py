@@ -78,10 +78,15 @@ NEAREST = SQL("""
 """)
 BY_FUNCTION, BY_INDEX = SQL("l2_distance(embedding, template.embedding)"), SQL("embedding <-> template.embedding")
 
+# Whoever is being changed is left out, for the next time: who never waits for a row brings nobody into a deadlock.
 UPDATE = """
+    WITH new (person_id, space_id, made, likeness, rival, seen) AS (VALUES %s), free AS (
+        SELECT person_id, space_id FROM cohorts JOIN new USING (person_id, space_id, made)
+        FOR UPDATE OF cohorts SKIP LOCKED
+    )
     UPDATE cohorts SET likeness = new.likeness, rival = new.rival, seen = new.seen
-    FROM (VALUES %s) AS new (person_id, space_id, made, likeness, rival, seen)
-    WHERE cohorts.person_id = new.person_id AND cohorts.space_id = new.space_id AND cohorts.made = new.made
+    FROM free JOIN new USING (person_id, space_id)
+    WHERE cohorts.person_id = free.person_id AND cohorts.space_id = free.space_id
 """
 
 RIVALS = """

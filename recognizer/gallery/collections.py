@@ -9,11 +9,39 @@ from datetime import datetime
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
-from recognizer.errors import CollectionNotFound, InvalidRequest
-from recognizer.gallery.names import comparable
+from recognizer.errors import CollectionNotFound, Conflict, GalleryBehind, InvalidRequest
+from recognizer.gallery.names import comparable, tidy
+from recognizer.gallery.turns import grow_revision, lock_collection
+from recognizer.gallery.versions import Condition, require_version, version_of
 
 CHANGEABLE = {"target_fpir": 1.0, "threshold": 2.0}
 """What can be set for a collection, and what it has to stay below; above 0 it has to be."""
+
+MAX_NAME_LENGTH = 100
+
+DEFAULT = "default"
+"""The collection that is always there."""
+
+ERASE = {
+    "idempotency_keys": "DELETE FROM idempotency_keys WHERE collection_id = %s",
+    "rejections": "DELETE FROM rejections USING people WHERE people.id = person_id AND people.collection_id = %s",
+    "templates": "DELETE FROM templates USING spaces WHERE spaces.id = space_id AND spaces.collection_id = %s",
+    "spaces": "DELETE FROM spaces WHERE collection_id = %s",
+    "faces": "DELETE FROM faces WHERE collection_id = %s",
+    "people": "DELETE FROM people WHERE collection_id = %s",
+}
+"""What deletes all that a collection holds, by table; whatever comes to hold something of collections is added here.
+What refers to a template (cohorts) goes with it."""
+
+COUNT_LEFT = """
+    SELECT (SELECT count(*) FROM idempotency_keys WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM rejections WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM cohorts WHERE space_id IN (SELECT id FROM spaces WHERE collection_id = %(id)s))
+         + (SELECT count(*) FROM templates WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM spaces WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM faces WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM people WHERE collection_id = %(id)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +63,64 @@ class CollectionOverview:
     faces: int
     created_at: datetime
 
+    @property
+    def version(self) -> str:
+        """What tells this state from others."""
+        return version_of(self)
 
-def find(cursor: Cursor, name: str) -> Collection:
-    """Look a collection up; raises CollectionNotFound."""
+
+@dataclass(frozen=True, slots=True)
+class CollectionErasure:
+    """The receipt of a deletion: how many rows went, per table, how many are left (0), how many keys ended with it."""
+
+    name: str
+    deleted: Mapping[str, int]
+    left: int
+    revoked_keys: int
+
+
+def find(cursor: Cursor, name: str, min_revision: int = 0) -> Collection:
+    """Look a collection up, at `min_revision` or later; raises CollectionNotFound and GalleryBehind."""
+    return find_with_id(cursor, name, min_revision)[1]
+
+
+def find_with_id(cursor: Cursor, name: str, min_revision: int) -> tuple[int, Collection]:
+    """The same with the collection's internal id. Whatever is read after it is of that revision or a later one."""
     cursor.execute(
-        "SELECT name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
+        "SELECT id, name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
     )
     row = cursor.fetchone()
     if row is None:
+        require_revision(0, min_revision)  # it may be one that has not come here yet
         raise CollectionNotFound(f"There is no collection `{name[:100]}`.")
-    return Collection(*row)
+    collection_id, *members = row
+    found = Collection(*members)
+    require_revision(found.revision, min_revision)
+    return collection_id, found
+
+
+def require_revision(revision: int, min_revision: int) -> None:
+    """Answer nobody from an older state than they have seen: the database may be a replica that lags behind.
+
+    Raises:
+        GalleryBehind
+    """
+    if revision < min_revision:
+        raise GalleryBehind(f"The gallery is at revision {revision}, not yet at {min_revision}; try again.")
+
+
+def require_reached(cursor: Cursor, only: str | None, min_revision: int) -> None:
+    """The same for all collections, or just the one called `only`; for what may be in any of them.
+
+    Raises:
+        GalleryBehind
+    """
+    if min_revision:
+        cursor.execute(
+            "SELECT coalesce(min(revision), 0) FROM collections WHERE coalesce(%s, name_key) = name_key",
+            (None if only is None else comparable(only),),
+        )
+        require_revision(cursor.fetchall()[0][0], min_revision)
 
 
 def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
@@ -64,23 +140,45 @@ def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
     return [CollectionOverview(Collection(*row[:4]), *row[4:]) for row in cursor.fetchall()]
 
 
-def overview(cursor: Cursor, name: str) -> CollectionOverview:
-    """The collection of that name; raises CollectionNotFound."""
+def overview(cursor: Cursor, name: str, min_revision: int = 0) -> CollectionOverview:
+    """The collection of that name, at `min_revision` or later; raises CollectionNotFound and GalleryBehind."""
+    find(cursor, name, min_revision)
     found = overviews(cursor, name)
     if not found:
         raise CollectionNotFound(f"There is no collection `{name[:100]}`.")
     return found[0]
 
 
-def change(cursor: Cursor, name: str, values: Mapping[str, float | None]) -> CollectionOverview:
+def create(cursor: Cursor, name: str, values: Mapping[str, float | None]) -> CollectionOverview:
+    """Make a collection; `Gallery.create_collection` says what it promises and raises."""
+    kept = tidy(name)
+    if len(kept) > MAX_NAME_LENGTH or "/" in kept or set(kept) == {"."}:
+        raise InvalidRequest(
+            f"A collection's name has 1 to {MAX_NAME_LENGTH} characters, none of them /, and not only dots."
+        )
+    _check(values)
+    cursor.execute(
+        "INSERT INTO collections (name, name_key, target_fpir, threshold) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (name_key) DO NOTHING",
+        (kept, comparable(kept), values.get("target_fpir"), values.get("threshold")),
+    )
+    if not cursor.rowcount:
+        raise Conflict("There is a collection of this name already; choose another name.")
+    return overview(cursor, kept)
+
+
+def change(
+    cursor: Cursor, name: str, values: Mapping[str, float | None], only_if: Condition | None
+) -> CollectionOverview:
     """Set what `values` names, None for what the settings say; `Gallery.change_collection` says what it raises.
 
     The revision stays: it counts changes of the people.
     """
     if not values:
         raise InvalidRequest(f"There is nothing to change; give one or more of {', '.join(CHANGEABLE)}.")
-    for member, value in values.items():
-        _check(member, value)
+    _check(values)
+    lock_collection(cursor, name)
+    require_version(overview(cursor, name).version, only_if)
     columns = SQL(", ").join(SQL("{} = %s").format(Identifier(member)) for member in values)
     cursor.execute(
         SQL("UPDATE collections SET {} WHERE name_key = %s").format(columns), (*values.values(), comparable(name))
@@ -88,9 +186,35 @@ def change(cursor: Cursor, name: str, values: Mapping[str, float | None]) -> Col
     return overview(cursor, name)
 
 
-def _check(member: str, value: float | None) -> None:
-    if member not in CHANGEABLE:
-        raise InvalidRequest(f"A collection has no `{member[:50]}` to change; it has {', '.join(CHANGEABLE)}.")
-    below = CHANGEABLE[member]
-    if value is not None and (isinstance(value, bool) or not 0 < value < below):
-        raise InvalidRequest(f"`{member}` must be a number above 0 and below {below:.0f}, or null for the default.")
+def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionErasure:
+    """Delete a collection with all in it; `Gallery.delete_collection` says what it promises and raises."""
+    collection_id = lock_collection(cursor, name, to_delete=True)
+    found = overview(cursor, name)
+    require_version(found.version, only_if)
+    deleted = {}
+    for table, statement in ERASE.items():
+        cursor.execute(statement, (collection_id,))
+        deleted[table] = cursor.rowcount
+    revoked = 0
+    if comparable(name) == DEFAULT:
+        grow_revision(cursor, collection_id)
+        deleted["collections"] = 0
+    else:
+        cursor.execute(
+            "UPDATE api_keys SET revoked_at = now() WHERE collection_id = %s AND revoked_at IS NULL", (collection_id,)
+        )
+        revoked = cursor.rowcount
+        cursor.execute("DELETE FROM collections WHERE id = %s", (collection_id,))
+        deleted["collections"] = cursor.rowcount
+    cursor.execute(COUNT_LEFT, {"id": collection_id})
+    (left,) = cursor.fetchall()[0]
+    return CollectionErasure(found.collection.name, deleted, left, revoked)
+
+
+def _check(values: Mapping[str, float | None]) -> None:
+    for member, value in values.items():
+        if member not in CHANGEABLE:
+            raise InvalidRequest(f"A collection has no `{member[:50]}` to change; it has {', '.join(CHANGEABLE)}.")
+        below = CHANGEABLE[member]
+        if value is not None and (isinstance(value, bool) or not 0 < value < below):
+            raise InvalidRequest(f"`{member}` must be a number above 0 and below {below:.0f}, or null for the default.")

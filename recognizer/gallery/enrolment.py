@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,6 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
 from recognizer.errors import (
-    CollectionNotFound,
     Conflict,
     DuplicatePhoto,
     EnrolmentRefused,
@@ -24,6 +24,7 @@ from recognizer.errors import (
 from recognizer.faces import Box, NewFace, Quality, Remark
 from recognizer.gallery import templates
 from recognizer.gallery.names import comparable, tidy
+from recognizer.gallery.turns import grow_revision, lock_collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,24 +141,6 @@ def enrol(
     return done
 
 
-def lock_collection(cursor: Cursor, name: str) -> int:
-    """Wait for every other writer to this collection, and return the collection's internal id.
-
-    All that a writer reads afterwards stays true until it commits, and revisions are committed in order.
-    """
-    cursor.execute("SELECT id FROM collections WHERE name_key = %s FOR NO KEY UPDATE", (comparable(name),))
-    row = cursor.fetchone()
-    if row is None:
-        raise CollectionNotFound(f"There is no collection `{name}`.")
-    return int(row[0])
-
-
-def grow_revision(cursor: Cursor, collection_id: int) -> int:
-    """Count one more change of the collection."""
-    cursor.execute("UPDATE collections SET revision = revision + 1 WHERE id = %s RETURNING revision", (collection_id,))
-    return int(cursor.fetchall()[0][0])
-
-
 def earlier_answer(cursor: Cursor, collection: str, idempotency: Idempotency) -> Enrolment | None:
     """What the same request with the same key was answered in the last 24 hours, if it was.
 
@@ -244,8 +227,8 @@ def _without_duplicates(
 
 def _write_person(cursor: Cursor, collection_id: int, person: Known | None, who: Who) -> tuple[str, str]:
     external_id = None if who.external_id is None else tidy(who.external_id, "external_id")
-    try:
-        metadata = None if who.metadata is None else json.dumps(dict(who.metadata), allow_nan=False)
+    with plain_metadata():
+        metadata = None if who.metadata is None else as_json(who.metadata)
         if person is None:
             person = Known(str(uuid.uuid4()), tidy(who.name or ""), external_id)
             cursor.execute(
@@ -259,9 +242,25 @@ def _write_person(cursor: Cursor, collection_id: int, person: Known | None, who:
                 " metadata = coalesce(%s::jsonb, metadata) WHERE id = %s",
                 (external_id, metadata, person.id),
             )
+    return person.id, person.name
+
+
+def as_json(metadata: Mapping[str, Any]) -> str:
+    """Metadata as it is sent to the database; inside of `plain_metadata`."""
+    return json.dumps(dict(metadata), allow_nan=False)
+
+
+@contextlib.contextmanager
+def plain_metadata() -> Iterator[None]:
+    """Where metadata is written that may be none.
+
+    Raises:
+        InvalidRequest
+    """
+    try:
+        yield
     except (TypeError, ValueError, RecursionError, psycopg2.DataError) as error:
         raise InvalidRequest("The metadata must be a JSON object of text, numbers, lists and objects.") from error
-    return person.id, person.name
 
 
 def _write_faces(

@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from recognizer.errors import Conflict, InvalidRequest, RejectionNotFound
 from recognizer.faces import Embedding, Rejection, space_of
 from recognizer.gallery import people
-from recognizer.gallery.enrolment import grow_revision
+from recognizer.gallery.turns import grow_revision
 
 MAX_OF_ONE_PERSON = 1000
 """Every one of them is compared with each face that resembles the person, so they are bounded."""
@@ -47,9 +47,9 @@ def add(
     return Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
 
 
-def of_person(cursor: Cursor, person_id: str, collection: str | None) -> tuple[Rejection, ...]:
+def of_person(cursor: Cursor, person_id: str, collection: str | None, min_revision: int = 0) -> tuple[Rejection, ...]:
     """A person's rejections, oldest first."""
-    person_id = people.require(cursor, person_id, collection)
+    person_id = people.require(cursor, person_id, collection, min_revision)
     cursor.execute(
         "SELECT id, model_id, created_at, created_by FROM rejections WHERE person_id = %s ORDER BY created_at, id",
         (person_id,),

@@ -2,72 +2,43 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg2.extensions import cursor as Cursor
-
 from recognizer.deadline import Deadline
-from recognizer.errors import InvalidRequest, PersonNotFound
-from recognizer.faces import Box, Embedding, Neighbourhood, NewFace, Person, Quality, Rejection, Remark, StoredFace
-from recognizer.gallery import cohorts, collections, enrolment, people, reading, rejections, search
-from recognizer.gallery.collections import Collection, CollectionOverview
-from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who, valid_id
-from recognizer.gallery.names import comparable
-from recognizer.gallery.people import Erasure
-from recognizer.gallery.pool import Pool
+from recognizer.errors import InvalidRequest
+from recognizer.faces import Embedding, Neighbourhood, NewFace, Person, Rejection, Remark
+from recognizer.gallery import cohorts, enrolment, listing, merging, people, reading, rejections, search
+from recognizer.gallery.collection_store import CollectionStore
+from recognizer.gallery.collections import Collection, CollectionErasure, CollectionOverview
+from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who
+from recognizer.gallery.listing import PeopleQuery
+from recognizer.gallery.merging import Merger
+from recognizer.gallery.people import Erasure, PersonDetails
 from recognizer.gallery.reading import EnrolledPeople
+from recognizer.gallery.versions import Condition
 
-__all__ = ["Collection", "CollectionOverview", "EnrolledFace", "Enrolment", "Erasure", "Gallery", "Idempotency"]
+__all__ = [
+    "Collection",
+    "CollectionErasure",
+    "CollectionOverview",
+    "EnrolledFace",
+    "Enrolment",
+    "Erasure",
+    "Gallery",
+    "Idempotency",
+    "Merger",
+    "PersonDetails",
+]
 
-MAX_PAGE = 1000
 
-
-class Gallery:
+class Gallery(CollectionStore):
     """People and faces in PostgreSQL; safe to use from many threads.
 
     Every method may raise `DatabaseUnavailable` and `DeadlineExceeded`. Writers to one collection take
-    turns; each grows its `revision`. Collections and people are named without regard to case.
+    turns; each grows its `revision`. Collections and people are named without regard to case. `collection` beside a
+    person's id is the one that the caller may see, all by default; `only_if` looks at the version of what is changed.
     """
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    def collection(self, name: str, deadline: Deadline) -> Collection:
-        """Look a collection up.
-
-        Raises:
-            CollectionNotFound
-        """
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return collections.find(cursor, name)
-
-    def collections(self, deadline: Deadline, *, only: str | None = None) -> list[CollectionOverview]:
-        """All collections by name, or just the one called `only`, each with how much it holds."""
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return collections.overviews(cursor, only)
-
-    def collection_overview(self, name: str, deadline: Deadline) -> CollectionOverview:
-        """A collection and how much it holds.
-
-        Raises:
-            CollectionNotFound
-        """
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return collections.overview(cursor, name)
-
-    def change_collection(
-        self, name: str, values: Mapping[str, float | None], deadline: Deadline
-    ) -> CollectionOverview:
-        """Set a collection's `target_fpir` or `threshold`, or both; None: as in the settings.
-
-        Raises:
-            CollectionNotFound
-            InvalidRequest: there is nothing to change, or a value is impossible.
-        """
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return collections.change(cursor, name, values)
 
     def nearest(
         self, collection: str, embeddings: Sequence[Embedding], model_id: str, k: int, deadline: Deadline
@@ -128,65 +99,104 @@ class Gallery:
             return enrolment.earlier_answer(cursor, collection, idempotency)
 
     def people(
-        self, collection: str, *, query: str = "", limit: int = 100, cursor: str | None = None, deadline: Deadline
+        self,
+        collection: str,
+        *,
+        query: str = "",
+        external_id: str | None = None,
+        sort: str = "name",
+        limit: int = 100,
+        cursor: str | None = None,
+        min_revision: int = 0,
+        deadline: Deadline,
     ) -> tuple[list[Person], str | None]:
-        """A page of the people whose name contains `query`, ordered by name, and the cursor of the next page.
+        """A page of the people whose name contains `query`, and the cursor of the next page.
 
-        The pages stay in step whoever is added or deleted meanwhile: a cursor says after which name to go on.
+        The pages stay in step whoever is added or deleted meanwhile: a cursor says after whom to go on.
+
+        Args:
+            external_id: only who has this one.
+            sort: `name`, `created_at`, or with a minus for the other direction.
+            cursor: what came with a page of the same query; the limit may be another.
 
         Raises:
-            CollectionNotFound
-            InvalidRequest: the limit or the cursor is impossible.
+            CollectionNotFound, GalleryBehind
+            InvalidRequest: the limit, the sort or the cursor is impossible, or the cursor is of another query.
         """
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidRequest(f"`limit` must be from 1 to {MAX_PAGE}.")
-        after = _name_after(cursor)
+        wanted = PeopleQuery(collection, query, external_id, sort)
         with self._pool.connection(deadline) as connection, connection.cursor() as database:
-            found = collections.find(database, collection)
-            database.execute(
-                """
-                SELECT id, name, external_id, metadata, created_at, name_key,
-                       (SELECT count(*) FROM faces WHERE faces.person_id = people.id)
-                FROM people
-                WHERE collection_id = (SELECT id FROM collections WHERE name_key = %s)
-                  AND name_key > %s AND name_key LIKE %s
-                ORDER BY name_key
-                LIMIT %s
-                """,
-                (comparable(collection), after, f"%{_literally(comparable(query))}%", limit + 1),
-            )
-            rows = database.fetchall()
-        people = [
-            Person(person_id, found.name, name, external_id, metadata, faces, created_at)
-            for person_id, name, external_id, metadata, created_at, _, faces in rows[:limit]
-        ]
-        return people, _cursor_after(rows[limit - 1][5]) if len(rows) > limit else None
+            return listing.page(database, wanted, limit, cursor, min_revision)
 
     def person(
-        self, person_id: str, deadline: Deadline, *, collection: str | None = None
-    ) -> tuple[Person, tuple[StoredFace, ...]]:
+        self, person_id: str, deadline: Deadline, *, collection: str | None = None, min_revision: int = 0
+    ) -> PersonDetails:
         """A person and the faces stored, oldest first; with `collection`, only if the person is in it.
 
         Raises:
             PersonNotFound
+            GalleryBehind: the person's collection is not at `min_revision` yet; or, where nobody of that id is found,
+                a collection that the person may be in (any, without `collection`).
         """
-        person_id = valid_id(person_id)
-        allowed = None if collection is None else comparable(collection)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(
-                """
-                SELECT collection.name, person.name, external_id, metadata, person.created_at
-                FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
-                WHERE person.id = %s AND coalesce(%s, collection.name_key) = collection.name_key
-                """,
-                (person_id, allowed),
-            )
-            row = cursor.fetchone()
-            if row is None:
-                raise PersonNotFound(people.NO_SUCH_PERSON)
-            faces = _faces(cursor, person_id)
-        where, name, external_id, metadata, created_at = row
-        return Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces
+            return people.details(cursor, person_id, collection, min_revision)
+
+    def change_person(
+        self,
+        person_id: str,
+        values: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        collection: str | None = None,
+        only_if: Condition | None = None,
+    ) -> tuple[PersonDetails, int]:
+        """Set a person's `name`, `external_id` (None: none) or `metadata`, all that is given; with the new revision.
+
+        Raises:
+            PersonNotFound, PreconditionFailed
+            Conflict: the name or the external id is another person's.
+            InvalidRequest: there is nothing to change, or a value cannot be stored.
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return people.change(cursor, person_id, values, collection, only_if)
+
+    def merge_people(
+        self,
+        person_id: str,
+        into: str,
+        deadline: Deadline,
+        *,
+        collection: str | None = None,
+        only_if: Condition | None = None,
+    ) -> Merger:
+        """Give all that is held on a person to the person `into`; the former is no more.
+
+        Of a photo that both have, the later face is kept. Rejections that contradict a face of the other are dropped.
+        Where `into` has no external_id or no metadata, the other's is taken over.
+
+        Raises:
+            PersonNotFound, PreconditionFailed
+            InvalidRequest: both are the same person.
+            Conflict: they are in different collections, both have an external id, or too many rejections together.
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return merging.merge(cursor, person_id, into, collection, only_if)
+
+    def remove_face(
+        self,
+        person_id: str,
+        face_id: str,
+        deadline: Deadline,
+        *,
+        collection: str | None = None,
+        only_if: Condition | None = None,
+    ) -> tuple[PersonDetails, int]:
+        """Delete a face, the last one too: the person stays, unknown to recognition. With the new revision.
+
+        Raises:
+            PersonNotFound, FaceNotFound, PreconditionFailed
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return people.remove_face(cursor, person_id, face_id, collection, only_if)
 
     def require_person(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> str:
         """The person's id in its usual spelling; with `collection`, only if the person is in it.
@@ -197,14 +207,16 @@ class Gallery:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return people.require(cursor, person_id, collection)
 
-    def delete_person(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> Erasure:
+    def delete_person(
+        self, person_id: str, deadline: Deadline, *, collection: str | None = None, only_if: Condition | None = None
+    ) -> Erasure:
         """Erase all that is held on a person; with `collection`, only if the person is in it.
 
         Raises:
-            PersonNotFound
+            PersonNotFound, PreconditionFailed
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return people.erase(cursor, person_id, collection)
+            return people.erase(cursor, person_id, collection, only_if)
 
     def reject(
         self,
@@ -231,14 +243,16 @@ class Gallery:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return rejections.add(cursor, person_id, embedding, model_id, by, collection)
 
-    def rejections(self, person_id: str, deadline: Deadline, *, collection: str | None = None) -> tuple[Rejection, ...]:
+    def rejections(
+        self, person_id: str, deadline: Deadline, *, collection: str | None = None, min_revision: int = 0
+    ) -> tuple[Rejection, ...]:
         """A person's rejections, oldest first; with `collection`, only if the person is in it.
 
         Raises:
-            PersonNotFound
+            PersonNotFound, GalleryBehind
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return rejections.of_person(cursor, person_id, collection)
+            return rejections.of_person(cursor, person_id, collection, min_revision)
 
     def undo_rejection(
         self, person_id: str, rejection_id: str, deadline: Deadline, *, collection: str | None = None
@@ -250,33 +264,3 @@ class Gallery:
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return rejections.undo(cursor, person_id, rejection_id, collection)
-
-
-def _faces(cursor: Cursor, person_id: str) -> tuple[StoredFace, ...]:
-    cursor.execute(
-        "SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at"
-        " FROM faces WHERE person_id = %s ORDER BY created_at, id",
-        (person_id,),
-    )
-    return tuple(
-        StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), model_id, created_at)
-        for face_id, left, top, right, bottom, score, issues, model_id, created_at in cursor.fetchall()
-    )
-
-
-def _literally(text: str) -> str:
-    """`text` as a LIKE pattern that stands for nothing but itself."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _cursor_after(name_key: str) -> str:
-    return base64.urlsafe_b64encode(name_key.encode()).decode()
-
-
-def _name_after(cursor: str | None) -> str:
-    if cursor is None:
-        return ""
-    try:
-        return comparable(base64.b64decode(cursor, altchars=b"-_", validate=True).decode())
-    except ValueError as error:
-        raise InvalidRequest("The `cursor` is not one that this service has given out.") from error

@@ -9,7 +9,7 @@ has the numbers. Beside each template stands its likeness to its cohort, which `
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
@@ -66,19 +66,39 @@ COHORT = """
 """
 
 ERASE = """
-    WITH gone AS (DELETE FROM templates WHERE person_id = %s RETURNING space_id, faces)
+    WITH gone AS (
+        DELETE FROM templates WHERE person_id = %(person_id)s AND space_id <> ALL (%(kept)s::bigint[])
+        RETURNING space_id, faces
+    )
     UPDATE spaces SET people = people - 1, faces = spaces.faces - gone.faces, changes = changes + 1,
                       shift = CASE WHEN people > 2 THEN shift ELSE 0 END
     FROM gone WHERE id = gone.space_id
 """
-"""Deletes a person's templates, one in each space, and so touches as many rows as it deletes."""
+"""Deletes a person's templates, one in each space but those kept, and so touches as many rows as it deletes."""
 
 
-def refresh(cursor: Cursor, collection_id: int, person_id: str, model_ids: Iterable[str]) -> None:
-    """Bring a person's templates up to date with the faces stored, in the spaces of `model_ids`.
+def renew(cursor: Cursor, collection_id: int, person_id: str) -> None:
+    """Bring all of a person's templates up to date with the faces stored, of which some have gone.
+
+    The caller holds the collection's lock.
+    """
+    cursor.execute("SELECT DISTINCT model_id FROM faces WHERE person_id = %s", (person_id,))
+    kept = refresh(cursor, collection_id, person_id, [model_id for (model_id,) in cursor.fetchall()])
+    erase(cursor, person_id, kept)
+
+
+def erase(cursor: Cursor, person_id: str, kept: Sequence[int] = ()) -> int:
+    """Delete a person's templates, except in the spaces `kept`, and return how many there were."""
+    cursor.execute(ERASE, {"person_id": person_id, "kept": list(kept)})
+    return cursor.rowcount
+
+
+def refresh(cursor: Cursor, collection_id: int, person_id: str, model_ids: Iterable[str]) -> list[int]:
+    """Bring a person's templates up to date with the faces stored, in the spaces of `model_ids`; return those.
 
     The caller holds the collection's lock and has stored at least one face of each of the models.
     """
+    refreshed: list[int] = []
     spaces: dict[str, list[str]] = defaultdict(list)
     for model_id in model_ids:
         spaces[space_of(model_id)].append(model_id)
@@ -86,6 +106,8 @@ def refresh(cursor: Cursor, collection_id: int, person_id: str, model_ids: Itera
         cursor.execute(SPACE, {"collection_id": collection_id, "space": space, "model_ids": ids})
         (space_id,) = cursor.fetchall()[0]
         _make(cursor, {"collection_id": collection_id, "person_id": person_id, "space_id": space_id})
+        refreshed.append(space_id)
+    return refreshed
 
 
 def _make(cursor: Cursor, whose: dict[str, object]) -> None:

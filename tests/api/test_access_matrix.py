@@ -34,6 +34,9 @@ BODIES: dict[str, Callable[[Target], object]] = {
     "POST /v1/keys/{key_id}/rotate": lambda target: {},
     "POST /v1/collections/{name}/calibrate": lambda target: {},
     "PATCH /v1/collections/{name}": lambda target: {"threshold": 0.6},
+    "POST /v1/collections": lambda target: {"name": "default"},
+    "PATCH /v1/people/{person_id}": lambda target: {"name": "Grace"},
+    "POST /v1/people/{person_id}/merge": lambda target: {"into": target.other_person_id},
 }
 """What is sent where a picture without a face would not do."""
 
@@ -45,6 +48,7 @@ class Target:
     """What the routes of a test work on, all of it in the collection `default`."""
 
     person_id: str
+    other_person_id: str
     face_id: str
     rejection_id: str
     key_id: str
@@ -104,21 +108,24 @@ def keys(client: FlaskClient, runtime: Runtime) -> Callable[[str], dict[str, str
 
 @pytest.fixture
 def target(runtime: Runtime, no_face: bytes) -> Callable[[], Target]:
-    """Makes a person with a face and a rejection, and a key, which a request may destroy."""
-    numbers, picture = count(), base64.b64encode(no_face).decode()
+    """Makes people, a face, a rejection and a key, which a request may destroy."""
+    numbers, picture, model_id = count(), base64.b64encode(no_face).decode(), runtime.engine.model_id
+    random, deadline = np.random.default_rng(0), Deadline(60)
 
-    def make() -> Target:
+    def person() -> tuple[str, str]:
         number = next(numbers)
-        random, deadline = np.random.default_rng(number), Deadline(30)
         embedding = random.normal(0, 0.1, 128).astype(np.float32)
         photo = hashlib.sha256(str(number).encode()).digest()
-        face = NewFace(0, Box(1, 2, 90, 100), Quality(0.9, ()), embedding, runtime.engine.model_id, photo)
+        face = NewFace(0, Box(1, 2, 90, 100), Quality(0.9, ()), embedding, model_id, photo)
         enrolment = runtime.gallery.enrol("default", [face], name=f"Person {number}", deadline=deadline)
-        rejection, _ = runtime.gallery.reject(
-            enrolment.person_id, -embedding, runtime.engine.model_id, "local", deadline
-        )
+        return enrolment.person_id, enrolment.enrolled[0].face_id
+
+    def make() -> Target:
+        (person_id, face_id), (other_id, _) = person(), person()
+        not_theirs = random.normal(0, 0.1, 128).astype(np.float32)
+        rejection, _ = runtime.gallery.reject(person_id, not_theirs, model_id, "local", deadline)
         key, _ = runtime.keys.create(scopes=["recognize"], collection="default")
-        return Target(enrolment.person_id, enrolment.enrolled[0].face_id, rejection.id, key.id, picture)
+        return Target(person_id, other_id, face_id, rejection.id, key.id, picture)
 
     return make
 
@@ -145,9 +152,9 @@ def test_every_route_answers_every_key_as_documented(
     target: Callable[[], Target],
 ) -> None:
     wrong = []
-    by_scope = {scope: keys(scope) for scope in set(routes(app).values())}
     for route, (scope, *expected) in documented().items():
-        found = [str(answer(client, route, by_scope[scope][kind], target())) for kind in KINDS]
+        made = keys(scope)
+        found = [str(answer(client, route, made[kind], target())) for kind in KINDS]
         if found != expected:
             wrong.append(f"| `{route}` | {scope} | {' | '.join(found)} |")
     assert not wrong, "these rows are answered otherwise, namely:\n" + "\n".join(wrong)

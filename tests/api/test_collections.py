@@ -151,3 +151,92 @@ def test_looking_needs_to_enroll_and_changing_to_be_admin(client: FlaskClient, r
     assert_problem(client.get("/v1/collections/default", headers=recognises), 403, "forbidden")
     change = client.patch("/v1/collections/default", json={"threshold": 0.5}, headers=looks)
     assert_problem(change, 403, "forbidden")
+
+
+def test_a_collection_is_made_used_and_deleted(client: FlaskClient, photo: Photos) -> None:
+    made = client.post("/v1/collections", json={"name": " Front  Door", "target_fpir": 0.001})
+    assert made.status_code == 201
+    assert made.json == {
+        "request_id": made.headers["X-Request-ID"],
+        **client.get("/v1/collections/front%20door").json,
+    }
+    assert (made.json["name"], made.json["target_fpir"], made.json["threshold"]) == ("Front Door", 0.001, None)
+    enroll(client, "Obama", photo["obama"], photo["obama2"], collection="front door")
+    receipt = client.delete("/v1/collections/Front%20Door")
+    assert receipt.status_code == 200
+    assert (receipt.json["collection"], receipt.json["left"], receipt.json["revoked_keys"]) == ("Front Door", 0, 0)
+    assert receipt.json["deleted"] == {
+        "idempotency_keys": 0,
+        "rejections": 0,
+        "templates": 1,
+        "spaces": 1,
+        "faces": 2,
+        "people": 1,
+        "collections": 1,
+    }
+    for response in (
+        client.get("/v1/collections/front%20door"),
+        client.delete("/v1/collections/front%20door"),
+        client.get("/v1/people?collection=front+door"),
+        post(client, "/recognize", photo["obama"], collection="front door"),
+        post(client, "/enroll", photo["obama"], collection="front door", name="Obama"),
+    ):
+        assert_problem(response, 404, "collection_not_found")
+
+
+def test_the_default_collection_is_only_emptied(client: FlaskClient, photo: Photos) -> None:
+    enroll(client, "Obama", photo["obama"])
+    receipt = client.delete("/v1/collections/DEFAULT").json
+    assert (receipt["deleted"]["people"], receipt["deleted"]["collections"], receipt["left"]) == (1, 0, 0)
+    assert client.get("/v1/collections/default").json["people"] == 0
+    (face,) = post(client, "/recognize", photo["obama"]).json["faces"]
+    assert (face["decision"], face["candidates"]) == ("unknown", [])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ('{"name": "DOORS"}', 409, "conflict"),
+        ('{"name": "default"}', 409, "conflict"),
+        ("{}", 400, "invalid_request"),
+        ('{"name": null}', 400, "invalid_request"),
+        ('{"name": ""}', 400, "invalid_request"),
+        ('{"name": 5}', 400, "invalid_request"),
+        ('{"name": "a/b"}', 400, "invalid_request"),
+        ('{"name": ".."}', 400, "invalid_request"),
+        ('{"name": "a\\u0000b"}', 400, "invalid_request"),
+        ('{"name": "a\\nb\\u202e"}', 400, "invalid_request"),
+        ('{"name": "' + "x" * 101 + '"}', 400, "invalid_request"),
+        ('{"name": "New", "threshold": 2}', 400, "invalid_request"),
+        ('{"name": "New", "revision": 2}', 400, "invalid_request"),
+        ("[]", 400, "invalid_request"),
+        ("{", 400, "invalid_request"),
+        ("", 400, "invalid_request"),
+    ],
+)
+def test_a_collection_that_cannot_be_is_not_made(
+    client: FlaskClient, doors: str, body: str, status: int, code: str
+) -> None:
+    response = client.post("/v1/collections", data=body, content_type="application/json")
+    assert_problem(response, status, code)
+    assert [each["name"] for each in client.get("/v1/collections").json["collections"]] == ["default", doors]
+
+
+def test_only_admins_make_and_delete_collections(client: FlaskClient, runtime: Runtime, doors: str) -> None:
+    enrolling, own = key(runtime, "enroll", "recognize"), key(runtime, "admin", collection=doors)
+    assert_problem(client.post("/v1/collections", json={"name": "New"}, headers=enrolling), 403, "forbidden")
+    assert_problem(client.delete(f"/v1/collections/{doors}", headers=enrolling), 403, "forbidden")
+    assert_problem(client.delete("/v1/collections/default", headers=own), 403, "forbidden")
+    receipt = client.delete(f"/v1/collections/{doors}", headers=own)
+    assert (receipt.status_code, receipt.json["revoked_keys"]) == (200, 1)
+    assert_problem(client.get("/v1/collections", headers=own), 401, "unauthorized")
+
+
+def test_a_collection_that_was_not_seen_so_is_not_changed(client: FlaskClient, photo: Photos, doors: str) -> None:
+    path = f"/v1/collections/{doors}"
+    stale = {"If-Match": client.get(path).headers["ETag"]}
+    assert client.patch(path, json={"threshold": 0.4}, headers=stale).status_code == 200
+    assert_problem(client.patch(path, json={"threshold": 0.5}, headers=stale), 412, "precondition_failed")
+    assert_problem(client.delete(path, headers=stale), 412, "precondition_failed")
+    assert client.get(path).json["threshold"] == 0.4
+    assert client.delete(path, headers={"If-Match": client.get(path).headers["ETag"]}).status_code == 200

@@ -1,0 +1,58 @@
+"""The routes under /v1/people/{id}/faces: more photos of a person, and photos taken back."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+
+from recognizer.api import observation, shapes, uploads, v1
+from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.uploads import Options
+from recognizer.api.versions import only_if
+from recognizer.service import EnrolRequest
+
+
+class FacesOptions(Options):
+    face: Literal["single", "largest"] = "single"
+    force: bool = False
+
+
+def blueprint() -> Blueprint:
+    """A person's faces."""
+    faces = Blueprint("faces", __name__)
+    route(faces, "/people/<person_id>/faces", add_faces, methods=["POST"], scope="enroll")
+    route(faces, "/people/<person_id>/faces/<face_id>", remove_face, methods=["DELETE"], scope="enroll")
+    return faces
+
+
+def add_faces(person_id: str) -> ResponseReturnValue:
+    """Remember more faces of a person: /enroll with that person_id, in whatever collection the person is."""
+    deadline = request_deadline()
+    upload = uploads.read(request, max_images=runtime().settings.max_images_per_enrolment)
+    options = uploads.options_as(FacesOptions, upload.options)
+    person, _ = runtime().gallery.person(person_id, deadline, collection=only_collection())
+    wanted = EnrolRequest(
+        collection=person.collection,
+        photos=upload.images,
+        person_id=person.id,
+        largest_face=options.face == "largest",
+        force=options.force,
+        idempotency_key=v1.idempotency_key(),
+    )
+    return v1.remember(wanted, deadline)
+
+
+def remove_face(person_id: str, face_id: str) -> ResponseReturnValue:
+    """Forget a face; without the last one the person stays, and is not recognised."""
+    left, revision = runtime().gallery.remove_face(
+        person_id, face_id, request_deadline(), collection=only_collection(), only_if=only_if()
+    )
+    observation.note(gallery_revision=revision)
+    return {
+        "request_id": g.request_id,
+        "face_id": face_id,
+        "person": shapes.person(left.person),
+        "gallery_revision": revision,
+    }

@@ -1,0 +1,146 @@
+"""The routes under /v1/people: who is enrolled, changed, merged and erased."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from flask import Blueprint, g, request
+from flask.typing import ResponseReturnValue
+from pydantic import Field, ValidationInfo, field_validator
+
+from recognizer.api import observation, shapes, uploads
+from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.uploads import Options
+from recognizer.api.versions import only_if, tagged
+from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
+
+MAX_METADATA_BYTES = 16_384
+
+MAX_REVISION = 2**63 - 1
+
+
+class PersonFields(Options):
+    """What can be set of a person."""
+
+    name: str | None = None
+    external_id: str | None = None
+    metadata: dict[str, Any] | None = None
+
+    @field_validator("name", "external_id")
+    @classmethod
+    def _as_kept(cls, value: str | None, field: ValidationInfo) -> str | None:
+        return None if value is None else tidy(value, field.field_name or "name")
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _metadata_object(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                raise ValueError("must be a JSON object") from None
+        try:
+            text = json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise ValueError("must not hold NaN or infinity, which are no JSON") from None
+        if "\\u0000" in text:
+            raise ValueError("must not hold the character NUL")
+        if len(text) > MAX_METADATA_BYTES:
+            raise ValueError(f"must be at most {MAX_METADATA_BYTES} bytes of JSON")
+        return value
+
+
+class PersonOptions(Options):
+    collection: str | None = Field(None, min_length=1, max_length=100)
+    min_revision: int = Field(0, ge=0, le=MAX_REVISION)
+
+    @property
+    def allowed(self) -> str | None:
+        """Where the person may be: in the collection that was given, else wherever the key reaches; None: anywhere."""
+        return only_collection() if self.collection is None else allowed_collection(self.collection)
+
+
+class PeopleOptions(Options):
+    collection: str = Field("default", min_length=1, max_length=100)
+    query: str = Field("", max_length=MAX_NAME_LENGTH)
+    external_id: str | None = None
+    sort: Literal["name", "-name", "created_at", "-created_at"] = "name"
+    limit: int = Field(50, ge=1, le=1000)
+    cursor: str | None = Field(None, max_length=4000)
+    min_revision: int = Field(0, ge=0, le=MAX_REVISION)
+
+
+class MergeOptions(Options):
+    into: str = Field(min_length=1, max_length=100)
+
+
+def blueprint() -> Blueprint:
+    """The people of a collection."""
+    people = Blueprint("people", __name__)
+    one = "/people/<person_id>"
+    route(people, "/people", list_people, methods=["GET"], scope="enroll")
+    route(people, one, get_person, methods=["GET"], scope="enroll")
+    route(people, one, change_person, methods=["PATCH"], scope="enroll")
+    route(people, one, delete_person, methods=["DELETE"], scope="enroll")
+    route(people, f"{one}/merge", merge_person, methods=["POST"], scope="enroll")
+    return people
+
+
+def list_people() -> ResponseReturnValue:
+    """A page of the collection's people."""
+    options = uploads.options_as(PeopleOptions, uploads.single_values(request.args))
+    found, next_cursor = runtime().gallery.people(
+        allowed_collection(options.collection),
+        query=options.query,
+        external_id=options.external_id,
+        sort=options.sort,
+        limit=options.limit,
+        cursor=options.cursor,
+        min_revision=options.min_revision,
+        deadline=request_deadline(),
+    )
+    return tagged({"people": [shapes.person(person) for person in found], "next_cursor": next_cursor})
+
+
+def get_person(person_id: str) -> ResponseReturnValue:
+    """One person with the faces that are stored."""
+    options = uploads.options_as(PersonOptions, uploads.single_values(request.args))
+    found = runtime().gallery.person(
+        person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
+    )
+    return tagged(shapes.person_details(found), found.version)
+
+
+def change_person(person_id: str) -> ResponseReturnValue:
+    """Set what is given of a person: a free name, a free external id (null: none), metadata (null: none)."""
+    deadline = request_deadline()
+    change = uploads.options_as(PersonFields, uploads.json_options(request))
+    changed, revision = runtime().gallery.change_person(
+        person_id,
+        change.model_dump(include=change.model_fields_set),
+        deadline,
+        collection=only_collection(),
+        only_if=only_if(),
+    )
+    observation.note(changed=sorted(change.model_fields_set), gallery_revision=revision)
+    return {"request_id": g.request_id, **shapes.person_details(changed), "gallery_revision": revision}
+
+
+def merge_person(person_id: str) -> ResponseReturnValue:
+    """Give all that is held on this person to another one, who was the same all along."""
+    deadline = request_deadline()
+    options = uploads.options_as(MergeOptions, uploads.json_options(request))
+    merged = runtime().gallery.merge_people(
+        person_id, options.into, deadline, collection=only_collection(), only_if=only_if()
+    )
+    observation.note(moved=merged.moved, dropped=merged.dropped, gallery_revision=merged.revision)
+    return {"request_id": g.request_id, **shapes.merger(merged)}
+
+
+def delete_person(person_id: str) -> ResponseReturnValue:
+    """Erase a person; the answer says what was deleted, counted after the fact."""
+    erasure = runtime().gallery.delete_person(
+        person_id, request_deadline(), collection=only_collection(), only_if=only_if()
+    )
+    return {"request_id": g.request_id, **shapes.erasure(erasure)}

@@ -1,0 +1,34 @@
+"""ETags: an answer that has not changed is not sent again, and nobody changes what they have not seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, jsonify, request
+from werkzeug.http import generate_etag
+
+from recognizer.errors import PreconditionFailed
+from recognizer.gallery.versions import Condition
+
+
+def tagged(body: dict[str, Any], version: str | None = None) -> Response:
+    """Answer with an ETag, or 304 when the caller has this version already (If-None-Match).
+
+    Args:
+        version: what tells this state from others; default: a digest of the answer.
+
+    Raises:
+        PreconditionFailed: the caller wants another one (If-Match).
+    """
+    response = jsonify(body)
+    tag = version or generate_etag(response.get_data())
+    response.set_etag(tag)
+    if (is_wanted := only_if()) is not None and not is_wanted(tag):
+        raise PreconditionFailed("This has changed since it was read; read it again without If-Match.")
+    response.make_conditional(request)
+    return response
+
+
+def only_if() -> Condition | None:
+    """What the caller wants to have seen before it is changed (If-Match); None: it does not matter."""
+    return request.if_match.contains if "If-Match" in request.headers else None
