@@ -8,9 +8,9 @@ request, and no proxy forwarded it or is said to (`trusted_proxies`).
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Request, current_app, g, request
 
@@ -24,8 +24,21 @@ from recognizer.runtime import Runtime
 Scope = Literal["recognize", "enroll", "admin", "public"]
 """What a key must allow for a route; `public` routes need no key."""
 
-FORWARDING_HEADERS = ("Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip")
+FORWARDING_HEADERS = (
+    "Forwarded",
+    "Via",
+    "X-Real-Ip",
+    "Client-Ip",
+    "X-Client-Ip",
+    "X-Cluster-Client-Ip",
+    "X-Original-Forwarded-For",
+    "Cf-Connecting-Ip",
+    "Fly-Client-Ip",
+    "True-Client-Ip",
+)
 FORWARDING_PREFIX = "X-Forwarded-"
+
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
 
 View = Callable[..., Any]
 
@@ -97,6 +110,7 @@ def _authorize(scope: str) -> KeyRecord | None:
     key = keys.verify(presented, request_deadline())
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
+    g.key = key  # also for the log's line of a request that it is not enough for
     runtime().key_uses.note(key.id)
     if not key.allows(scope):
         raise Forbidden(f"This API key does not have the scope `{scope}`.")
@@ -115,13 +129,15 @@ def _is_local(request: Request) -> bool:
     forwarded = any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name, _ in headers)
     if forwarded or runtime().settings.needs_key:
         return False
-    origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
-    return _names_this_machine(f"//{headers.get('Host', '')}") and (origin is None or _names_this_machine(origin))
-
-
-def _names_this_machine(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:
+    if headers.get("Sec-Fetch-Site") == "cross-site":  # a picture or a link of another site's page, which has no Origin
         return False
-    return host is not None and is_loopback(host)
+    origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
+    return _names_this_machine(headers.get("Host", "")) and (
+        origin is None or _names_this_machine(origin.partition("://")[2])
+    )
+
+
+def _names_this_machine(authority: str) -> bool:
+    """Whether a host, perhaps with a port, is this machine; anything more in it is not understood."""
+    found = AUTHORITY.fullmatch(authority)
+    return found is not None and is_loopback(found[1])
