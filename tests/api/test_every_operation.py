@@ -1,6 +1,7 @@
 """Made-up requests with real photos at every operation of the document: schemathesis against the real app.
 
-A few tries for each operation, always the same, more until one succeeds; SCHEMATHESIS_EXAMPLES=200 makes so many, others each time.
+A few tries for each operation, always the same, more until one succeeds; SCHEMATHESIS_EXAMPLES=200 makes so many,
+others each time.
 """
 
 from __future__ import annotations
