@@ -8,6 +8,7 @@ from recognizer import config
 from recognizer.api import (
     calibration,
     collections,
+    docs,
     exposure,
     faces,
     keys,
@@ -51,4 +52,5 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
+    app.register_blueprint(docs.blueprint())
     return app

@@ -6,25 +6,54 @@ import re
 from typing import Annotated, Literal
 
 import numpy as np
-from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
+from flask import Blueprint, g
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
 from recognizer.api.people import PersonOptions
+from recognizer.api.records import NewRejection, Rejections, RejectionUndone
+from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import HOW_TO_SEND, Options
-from recognizer.errors import ImageMissing, InvalidRequest
+from recognizer.errors import (
+    CollectionNotFound,
+    Conflict,
+    ImageMissing,
+    InvalidRequest,
+    MultipleFaces,
+    NoFace,
+    PersonNotFound,
+    RejectionNotFound,
+)
 from recognizer.faces import Box
 from recognizer.gallery.rejections import NO_EMBEDDING
 from recognizer.service import RejectRequest
 
+NAMES = ("left", "top", "right", "bottom")
 CORNERS = re.compile(r"\s*,\s*".join([r"(-?[0-9]{1,6})"] * 4))
+AS_MANY: JsonDict = {"minItems": 128, "maxItems": 128}
+"""For the document; the gallery says all that an embedding must be."""
+
+CORNERS_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "description": "left,top,right,bottom", "pattern": "^-?[0-9]{1,6}(,-?[0-9]{1,6}){3}$"},
+        {"type": "object", "required": NAMES, "properties": {name: {"type": "integer"} for name in NAMES}},
+        {"type": "null"},
+    ]
+}
 
 
 class RejectOptions(Options):
-    embedding: list[Annotated[float, Field(strict=True)]] | None = None
-    box: tuple[int, int, int, int] | None = None
+    embedding: list[Annotated[float, Field(strict=True)]] | None = Field(None, json_schema_extra=AS_MANY)
+    box: Annotated[tuple[int, int, int, int] | None, WithJsonSchema(CORNERS_SCHEMA)] = None
     face: Literal["single", "largest"] | None = None
 
     @field_validator("embedding", mode="wrap")
@@ -40,9 +69,8 @@ class RejectOptions(Options):
     def _corners(cls, value: object) -> object:
         if value is None:
             return None
-        names = ("left", "top", "right", "bottom")
-        if isinstance(value, dict) and value.keys() == set(names):  # as /recognize gives it
-            value = ",".join(str(value[name]) for name in names)
+        if isinstance(value, dict) and value.keys() == set(NAMES):  # as /recognize gives it
+            value = ",".join(str(value[name]) for name in NAMES)
         found = CORNERS.fullmatch(value.strip()) if isinstance(value, str) else None
         left, top, right, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
         if not (left < right and top < bottom):
@@ -59,43 +87,65 @@ class RejectOptions(Options):
 def blueprint() -> Blueprint:
     """A person's rejections."""
     rejections = Blueprint("rejections", __name__)
-    route(rejections, "/people/<person_id>/rejections", list_rejections, methods=["GET"], scope="enroll")
-    route(rejections, "/people/<person_id>/rejections", reject, methods=["POST"], scope="enroll")
-    one = "/people/<person_id>/rejections/<rejection_id>"
-    route(rejections, one, undo_rejection, methods=["DELETE"], scope="enroll")
+    of_one = "/people/<person_id>/rejections"
+    route(
+        rejections,
+        of_one,
+        list_rejections,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(PersonOptions),
+        answers={200: Rejections},
+        errors=(PersonNotFound, CollectionNotFound),
+    )
+    route(
+        rejections,
+        of_one,
+        reject,
+        methods=["POST"],
+        scope="enroll",
+        takes=Images(RejectOptions, at_least=0),
+        answers={201: NewRejection},
+        errors=(PersonNotFound, Conflict, NoFace, MultipleFaces),
+    )
+    route(
+        rejections,
+        f"{of_one}/<rejection_id>",
+        undo_rejection,
+        methods=["DELETE"],
+        scope="enroll",
+        answers={200: RejectionUndone},
+        errors=(PersonNotFound, RejectionNotFound),
+    )
     return rejections
 
 
-def list_rejections(person_id: str) -> ResponseReturnValue:
+def list_rejections(person_id: str, options: PersonOptions) -> Rejections:
     """The faces that were said not to be this person's, oldest first."""
-    options = uploads.options_as(PersonOptions, uploads.single_values(request.args))
     found = runtime().gallery.rejections(
         person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
     )
     return {"rejections": [shapes.rejection(each) for each in found]}
 
 
-def reject(person_id: str) -> ResponseReturnValue:
+def reject(person_id: str, images: tuple[bytes, ...], options: RejectOptions) -> tuple[NewRejection, int]:
     """Remember that a face, in a photo or as an embedding, is not this person's."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1, min_images=0)
-    options = uploads.options_as(RejectOptions, upload.options)
-    _check_one_way(upload.images, options)
+    _check_one_way(images, options)
     wanted = RejectRequest(
         person_id=person_id,
         by=caller(),
         collection=only_collection(),
-        photo=upload.images[0] if upload.images else None,
+        photo=images[0] if images else None,
         embedding=None if options.embedding is None else np.array(options.embedding),
         box=None if options.box is None else Box(*options.box),
         largest_face=options.face == "largest",
     )
-    kept, revision = runtime().service.reject(wanted, deadline)
+    kept, revision = runtime().service.reject(wanted, request_deadline())
     observation.note(gallery_revision=revision)
     return {"request_id": g.request_id, "rejection": shapes.rejection(kept), "gallery_revision": revision}, 201
 
 
-def undo_rejection(person_id: str, rejection_id: str) -> ResponseReturnValue:
+def undo_rejection(person_id: str, rejection_id: str) -> RejectionUndone:
     """Take a rejection back."""
     revision = runtime().gallery.undo_rejection(
         person_id, rejection_id, request_deadline(), collection=only_collection()

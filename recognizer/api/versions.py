@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from flask import Response, jsonify, request
 from werkzeug.http import generate_etag
@@ -11,7 +11,7 @@ from recognizer.errors import PreconditionFailed
 from recognizer.gallery.versions import Condition
 
 
-def tagged(body: dict[str, Any], version: str | None = None) -> Response:
+def tagged(body: Mapping[str, object], version: str | None = None) -> Response:
     """Answer with an ETag, or 304 when the caller has this version already (If-None-Match).
 
     Args:
@@ -21,11 +21,16 @@ def tagged(body: dict[str, Any], version: str | None = None) -> Response:
         PreconditionFailed: the caller wants another one (If-Match).
     """
     response = jsonify(body)
-    tag = version or generate_etag(response.get_data())
-    response.set_etag(tag)
-    if (is_wanted := only_if()) is not None and not is_wanted(tag):
+    return conditional(response, version or generate_etag(response.get_data()))
+
+
+def conditional(response: Response, version: str) -> Response:
+    """The response with this version as its ETag, or 304, or PreconditionFailed, as `tagged` has it."""
+    response.set_etag(version)
+    if (is_wanted := only_if()) is not None and not is_wanted(version):
         raise PreconditionFailed("This has changed since it was read; read it again without If-Match.")
-    response.make_conditional(request)
+    # Werkzeug would answer 412 to what If-Match allows and If-None-Match has already
+    response.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
     return response
 
 
