@@ -1,8 +1,9 @@
 """One face against one person: whether two images show the same person, or one image a person of the gallery.
 
-It is recognition in a gallery of one person, with no other people around: the score is that of `decisions.TargetRule`
-at one person, with the imaginary people of `evidence` as the only cohort. So two images need no database at all, and
-what comes out of an image and a person does not depend on who else is enrolled.
+It is recognition in a gallery of that one person: with `people=1` the score needed is one that only the share
+`target_fpir` of pairs of different people reaches (the false match rate), and the cohort are the imaginary people of
+`evidence` alone. So two images need no database, and whoever else is enrolled changes nothing.
+docs/adr/0007-decisions.md has the measurements.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,11 @@ from numpy.typing import NDArray
 from recognizer import evidence
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.decisions import Candidate, FixedThreshold, TargetRule, in_force, judged
+from recognizer.decisions import Candidate, FixedThreshold, Rule, TargetRule, in_force, judged
 from recognizer.errors import Conflict, MultipleFaces, NoFace, Unusable
 from recognizer.faces import Analysis, Embedding, Face, Neighbour
 from recognizer.gallery.store import Gallery, PersonFaces
 from recognizer.vision.engine import Engine
-
-TARGET_FMR: Final = 0.001
-"""The share of pairs of different people that may be called the same (false match rate).
-
-The score that goes with it is the one in `evidence.npz` for a gallery of one person. docs/adr/0007-decisions.md says
-what was measured there, and how many pairs of the same person are missed.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +71,8 @@ class Comparer:
         """Compare the faces of two images (encoded); the database is not asked.
 
         Args:
-            threshold: the L2 distance up to which they are the same; default: the settings', else what goes with
-                `TARGET_FMR`.
+            threshold: the L2 distance up to which they are the same; default: the settings'; where they have none,
+                the rule follows from their target.
             single_face: refuse images with several faces; otherwise the largest is taken.
 
         Raises:
@@ -90,9 +83,7 @@ class Comparer:
         look = self._look(photo, "image", deadline, single_face, min_face_pixels)
         deadline.check()
         other = self._look(other_photo, "other_image", deadline, single_face, min_face_pixels)
-        if threshold is None:
-            threshold = self._settings.threshold
-        candidate = compare(look.face.embedding, other.face.embedding[None], threshold=threshold)
+        candidate = compare(look.face.embedding, other.face.embedding[None], self._rule(threshold))
         return Comparison(candidate, look, other, None, _timings(began, look.analysis, other.analysis))
 
     def with_person(
@@ -126,17 +117,15 @@ class Comparer:
         if not len(person.embeddings):
             raise Conflict("This person has no face that can be compared with the image; enrol a photo of them first.")
         look = self._look(photo, "image", deadline, single_face, min_face_pixels)
-        if threshold is None:
-            own, usual = person.collection, self._settings
-            threshold, _ = in_force(own.threshold, own.target_fpir, usual.threshold, usual.target_fpir)
-        candidate = compare(
-            look.face.embedding,
-            person.embeddings,
-            threshold=threshold,
-            rejected=person.rejected,
-            face_ids=person.face_ids,
-        )
+        rule = self._rule(threshold, person.collection.threshold, person.collection.target_fpir)
+        candidate = compare(look.face.embedding, person.embeddings, rule, person.rejected, person.face_ids)
         return Comparison(candidate, look, None, person, _timings(began, look.analysis))
+
+    def _rule(self, threshold: float | None, own: float | None = None, own_target: float | None = None) -> Rule:
+        """The rule in force: the request's threshold, else a collection's own, else the settings'."""
+        usual, target = in_force(own, own_target, self._settings.threshold, self._settings.target_fpir)
+        usual = usual if threshold is None else threshold
+        return TargetRule(target, people=1, shift=0.0) if usual is None else FixedThreshold(usual)
 
     def _look(self, photo: bytes, which: str, deadline: Deadline, single: bool, min_face_pixels: int | None) -> Look:
         try:
@@ -155,8 +144,7 @@ class Comparer:
 def compare(
     probe: Embedding,
     embeddings: NDArray[np.float32],
-    *,
-    threshold: float | None = None,
+    rule: Rule,
     rejected: NDArray[np.float32] | None = None,
     face_ids: Sequence[str] = (),
 ) -> Candidate:
@@ -165,7 +153,6 @@ def compare(
     Args:
         probe: (128,).
         embeddings: the person's faces, (n, 128); n is at least 1.
-        threshold: the distance to the nearest face that decides; default: `TARGET_FMR` decides.
         rejected: faces that were said not to be that person's, (m, 128).
         face_ids: of the person's faces, in order.
     """
@@ -182,7 +169,6 @@ def compare(
         cohort=evidence.cohort_likeness(template, [], 0),
         rejected_distance=_nearest(probe, rejected),
     )
-    rule = TargetRule(TARGET_FMR, 1, 0.0) if threshold is None else FixedThreshold(threshold)
     (candidate,) = judged(rule.candidates(probe, [neighbour]))
     return candidate
 
