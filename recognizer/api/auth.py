@@ -58,13 +58,18 @@ def request_deadline() -> Deadline:
     return deadline
 
 
-def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope) -> None:
-    """Register a view together with the scope it needs; there is no other way to register one."""
+def route(
+    blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope, needs_database: bool = True
+) -> None:
+    """Register a view together with the scope it needs; there is no other way to register one.
+
+    A view that says that it needs no database is served while that is away, to keys that were valid a minute ago.
+    """
 
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
-            g.key = _authorize(scope)
+            g.key = _authorize(scope, may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
         return view(**arguments)
@@ -97,17 +102,22 @@ def caller() -> str:
     return key.id if key is not None else "local"
 
 
-def _authorize(scope: str) -> KeyRecord | None:
+def check_key_again(scope: Scope) -> None:
+    """Ask the database for the request's key after all: the view's work turns out to need it."""
+    g.key = _authorize(scope, may_recall=False)
+
+
+def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
-        if _is_local(request) and not keys.any_created(request_deadline()):
+        if _is_local(request) and not keys.any_created(request_deadline(), may_recall=may_recall):
             return None
         raise Unauthorized(
             "An API key is needed: send it as X-API-Key. The first one is made on the server with "
             "`python -m recognizer keys create`."
         )
-    key = keys.verify(presented, request_deadline())
+    key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
     runtime().key_uses.note(key.id)

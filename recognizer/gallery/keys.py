@@ -21,6 +21,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, KeyNotFound
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.recent import Recent
 
 SCOPES = ("recognize", "enroll", "admin")
 """What a key may allow; `admin` includes the others."""
@@ -68,6 +69,8 @@ class Keys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._found: Recent[tuple[bytes, KeyRecord]] = Recent()
+        self._any: Recent[bool] = Recent()
 
     def create(
         self,
@@ -162,25 +165,40 @@ class Keys:
             cursor.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (record.id,))
             return _find(cursor, record.id)
 
-    def verify(self, presented: str, deadline: Deadline | None = None) -> KeyRecord | None:
+    def verify(self, presented: str, deadline: Deadline | None = None, *, may_recall: bool = False) -> KeyRecord | None:
         """The record of the key that somebody presents, or None when it is not valid.
 
         What is written like a key takes the same query and the same comparison, whether or not there is one of its id.
+        With `may_recall`, a key that the database knew within the last minute is valid while it is away.
         """
         key = KEY.fullmatch(presented)
         if key is None:
             return None
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SELECT + " WHERE key.id = %s", (key[1],))
-            row = cursor.fetchone()
-        is_right = hmac.compare_digest(bytes(row[0]) if row else NOBODYS_SHA256, _sha256(key[2]))
-        if row is None or not is_right:
-            return None
-        record = _record(row[1:])
-        return record if record.is_valid else None
+        key_id, sha256 = key[1], _sha256(key[2])
 
-    def any_created(self, deadline: Deadline | None = None) -> bool:
-        """Whether there has ever been a key; to revoke the last one opens the service to nobody."""
+        def opens(found: tuple[bytes, KeyRecord]) -> bool:
+            return hmac.compare_digest(found[0], sha256) and found[1].is_valid
+
+        found = self._found.ask(
+            key_id, lambda limit: self._look_up(key_id, limit), deadline, does=opens if may_recall else None
+        )
+        is_right = hmac.compare_digest(found[0] if found else NOBODYS_SHA256, sha256)
+        return found[1] if found and is_right and found[1].is_valid else None
+
+    def _look_up(self, key_id: str, deadline: Deadline | None) -> tuple[bytes, KeyRecord] | None:
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            cursor.execute(SELECT + " WHERE key.id = %s", (key_id,))
+            row = cursor.fetchone()
+        return (bytes(row[0]), _record(row[1:])) if row else None
+
+    def any_created(self, deadline: Deadline | None = None, *, may_recall: bool = False) -> bool:
+        """Whether there has ever been a key; to revoke the last one opens the service to nobody.
+
+        With `may_recall`, there is none while the database is away, if there was none within the last minute.
+        """
+        return bool(self._any.ask("", self._exist, deadline, does=(lambda any_: not any_) if may_recall else None))
+
+    def _exist(self, deadline: Deadline | None) -> bool:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT EXISTS (SELECT FROM api_keys)")
             return bool(cursor.fetchall()[0][0])
