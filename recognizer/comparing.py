@@ -45,6 +45,11 @@ class Comparison:
     timings_ms: Mapping[str, float]
 
     @property
+    def faces(self) -> tuple[Face, ...]:
+        """All faces that were found, in both images."""
+        return self.look.analysis.faces + (self.other.analysis.faces if self.other else ())
+
+    @property
     def same(self) -> bool:
         """Whether both are the same person."""
         return self.candidate.score >= 0

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from recognizer.api.problems import remark
 from recognizer.decisions import Candidate
-from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
+from recognizer.faces import Analysis, Box, Face, Person, Quality, Rejection, StoredFace
 from recognizer.gallery.store import CollectionErasure, CollectionOverview, Enrolment, Erasure, Merger, PersonDetails
 from recognizer.service import Recognition, Seen
 
 
 def recognition(found: Recognition, top_k: int, include: Collection[str]) -> dict[str, Any]:
     """The answer of /recognize, without its request id."""
-    analysis = found.analysis
-    body: dict[str, Any] = {
+    return {
         "collection": found.collection,
         "gallery_revision": found.revision,
-        "image": {"width": analysis.width, "height": analysis.height, "format": analysis.format},
+        "image": image(found.analysis),
         "faces": [seen_face(seen, top_k, include) for seen in found.seen],
+        **timings(found.timings_ms, include),
     }
-    if "timings" in include:
-        body["timings_ms"] = {stage: round(ms, 2) for stage, ms in found.timings_ms.items()}
+
+
+def timings(stages_ms: Mapping[str, float], include: Collection[str]) -> dict[str, Any]:
+    """How long the stages took, where that is asked for."""
+    asked = "timings" in include
+    return {"timings_ms": {stage: round(ms, 2) for stage, ms in stages_ms.items()}} if asked else {}
+
+
+def image(of: Analysis) -> dict[str, Any]:
+    """An image as it was sent; its size is that of the upright one."""
+    return {"width": of.width, "height": of.height, "format": of.format}
+
+
+def found_face(face: Face, include: Collection[str]) -> dict[str, Any]:
+    """A face in an image, by itself."""
+    body: dict[str, Any] = {
+        "box": box(face.box),
+        "detection_score": round(face.detection_score, 4),
+        "quality": quality(face.quality),
+    }
+    if "landmarks" in include:
+        body["landmarks"] = [{"x": x, "y": y} for x, y in face.landmarks]
+    if "embedding" in include:
+        body["embedding"] = [float(value) for value in face.embedding]
     return body
 
 
@@ -30,10 +52,8 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any
     """One face of a photo with its decision."""
     face, verdict = seen
     best = verdict.best
-    body: dict[str, Any] = {
-        "box": box(face.box),
-        "detection_score": round(face.detection_score, 4),
-        "quality": quality(face.quality),
+    return {
+        **found_face(face, include),
         "decision": verdict.decision,
         "person": _who(best) if best and verdict.decision == "match" else None,
         "distance": round(best.neighbour.distance, 6) if best else None,
@@ -51,11 +71,6 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any
         ],
         "reasons": list(verdict.reasons),
     }
-    if "landmarks" in include:
-        body["landmarks"] = [{"x": x, "y": y} for x, y in face.landmarks]
-    if "embedding" in include:
-        body["embedding"] = [float(value) for value in face.embedding]
-    return body
 
 
 def enrolment(done: Enrolment) -> dict[str, Any]:
