@@ -30,6 +30,7 @@ NOT_ENOUGH = {"recognize": "enroll", "enroll": "recognize", "admin": "enroll", "
 BODIES: dict[str, Callable[[Target], object]] = {
     "POST /enroll": lambda target: {"name": "Ada", "image": target.picture},
     "POST /v1/enroll": lambda target: {"name": "Ada", "image": target.picture},
+    "POST /v1/verify": lambda target: {"person_id": target.person_id, "image": target.picture},
     "POST /v1/keys": lambda target: {"scopes": ["recognize"], "collection": "default"},
     "POST /v1/keys/{key_id}/rotate": lambda target: {},
     "POST /v1/collections/{name}/calibrate": lambda target: {},

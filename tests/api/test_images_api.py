@@ -14,6 +14,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from recognizer.deadline import Deadline
+from recognizer.errors import DatabaseUnavailable
 from recognizer.runtime import Runtime
 
 
@@ -281,6 +282,54 @@ def test_images_whose_turn_does_not_come_in_time_say_so(
     assert len(looked) == 2, "no work for images that are too late"
     looked[:] = [Deadline(1)]
     assert_problem(batch(client, *[photo["obama"]] * 3), 504, "deadline_exceeded")
+
+
+# -- while the database is away --
+
+
+def test_only_what_needs_no_database_takes_a_key_from_memory(
+    client: FlaskClient, photo: Photos, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = enroll(client, "Obama", photo["obama2"])["person"]
+    record, key = runtime.keys.create(scopes=["recognize"])
+    _, unseen = runtime.keys.create(scopes=["recognize"])
+    headers, image = {"X-API-Key": key}, photo["obama"]
+    assert post(client, "/v1/recognize", image, headers=headers).status_code == 200  # any route will do
+    runtime.keys.revoke(record.id)
+
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("The database does not answer.")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(runtime.keys, "_look_up", away)
+        for served in (
+            post(client, "/v1/detect", image, headers=headers),
+            post(client, "/v1/embed", image, headers=headers),
+            verify(client, image, photo["obama2"], headers=headers),
+        ):
+            assert served.status_code == 200
+        for refused in (
+            verify(client, image, person_id=ada["id"], headers=headers),
+            post(client, "/v1/recognize", image, headers=headers),
+            batch(client, image, headers=headers),
+            post(client, "/v1/detect", image, headers={"X-API-Key": unseen}),
+        ):
+            assert_problem(refused, 503, "database_unavailable")
+    assert_problem(post(client, "/v1/detect", image, headers=headers), 401, "unauthorized")
+
+
+def test_a_scope_counts_as_much_without_the_database(
+    client: FlaskClient, photo: Photos, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, key = runtime.keys.create(scopes=["enroll"])
+    headers = {"X-API-Key": key}
+    assert client.get("/v1/people", headers=headers).status_code == 200
+
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("The database does not answer.")
+
+    monkeypatch.setattr(runtime.keys, "_look_up", away)
+    assert_problem(post(client, "/v1/detect", photo["obama"], headers=headers), 403, "forbidden")
 
 
 # -- bad input --
