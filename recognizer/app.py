@@ -8,6 +8,7 @@ from recognizer import config
 from recognizer.api import (
     calibration,
     collections,
+    docs,
     exposure,
     faces,
     images,
@@ -45,7 +46,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
-    app.register_blueprint(images.blueprint(), url_prefix="/v1", name="image_work")
+    app.register_blueprint(images.blueprint(), url_prefix="/v1")
     app.register_blueprint(people.blueprint(), url_prefix="/v1")
     app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")
@@ -53,4 +54,5 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
+    app.register_blueprint(docs.blueprint())
     return app

@@ -10,19 +10,18 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from flask import Blueprint, Request, current_app, g, request
 
 from recognizer.api import exposure
+from recognizer.api.operations import Answers, Operation, Scope
+from recognizer.api.takes import Errors, Nothing, Takes
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
 from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
-
-Scope = Literal["recognize", "enroll", "admin", "public"]
-"""What a key must allow for a route; `public` routes need no key."""
 
 FORWARDING_HEADERS = (
     "Forwarded",
@@ -39,6 +38,8 @@ FORWARDING_HEADERS = (
 FORWARDING_PREFIX = "X-Forwarded-"
 
 AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
+
+NOTHING = Nothing()
 
 View = Callable[..., Any]
 
@@ -59,11 +60,28 @@ def request_deadline() -> Deadline:
 
 
 def route(
-    blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope, needs_database: bool = True
+    blueprint: Blueprint,
+    rule: str,
+    view: View,
+    *,
+    methods: list[str],
+    scope: Scope,
+    answers: Answers,
+    takes: Takes = NOTHING,
+    errors: Errors = (),
+    headers: tuple[str, ...] = (),
+    needs_database: bool = True,
 ) -> None:
-    """Register a view together with the scope it needs; there is no other way to register one.
+    """Register a view and declare all that a caller has to know of it; there is no other way to register one.
 
-    A view that says that it needs no database is served while that is away, to keys that were valid a minute ago.
+    Args:
+        view: called with what stands in the path and with what `takes` reads; its docstring is its documentation.
+        answers: by status, the type of the answer's JSON, a `Media`, or both in a tuple; None: no body.
+        errors: what this route in particular can raise. What comes with every scope, and with `takes`, goes without
+            saying.
+        headers: those of the request that matter, but for If-Match and If-None-Match: the first goes with the error
+            PreconditionFailed, the second with an answer 304.
+        needs_database: without it, the view is served while the database is away, to keys that were valid a minute ago.
     """
 
     @functools.wraps(view)
@@ -72,9 +90,9 @@ def route(
             g.key = _authorize(scope, may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
-        return view(**arguments)
+        return view(**arguments, **takes.read(request, runtime().settings))
 
-    guarded.scope = scope  # type: ignore[attr-defined]  # read by the test that no route was forgotten
+    guarded.operation = Operation(scope, takes, answers, errors, headers)  # type: ignore[attr-defined]  # for the document
     blueprint.add_url_rule(rule, view_func=guarded, methods=methods)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Literal
 
-from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
-from pydantic import Field, field_validator
+from flask import Blueprint, g
+from pydantic import Field
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
 from recognizer.api.auth import (
     allowed_collection,
     check_key_again,
@@ -18,12 +16,20 @@ from recognizer.api.auth import (
     route,
     runtime,
 )
-from recognizer.api.uploads import Options, Upload
+from recognizer.api.image_answers import (
+    BatchAnswer,
+    DetectionAnswer,
+    EmbeddingAnswer,
+    VerificationAnswer,
+    batch_results,
+    verification,
+)
+from recognizer.api.takes import Images
+from recognizer.api.uploads import Options, Words
 from recognizer.api.v1 import RecognizeOptions
 from recognizer.batch import recognize_each
-from recognizer.comparing import Comparison, Look
-from recognizer.deadline import Deadline
-from recognizer.errors import InvalidRequest, RecognizerError
+from recognizer.comparing import Comparison
+from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, MultipleFaces, NoFace, PersonNotFound
 from recognizer.faces import Analysis
 from recognizer.service import Recognition
 
@@ -33,12 +39,7 @@ MAX_BATCH = 32
 
 class DetectOptions(Options):
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
-    include: frozenset[Literal["landmarks", "embedding", "timings"]] = frozenset()
-
-    @field_validator("include", mode="before")
-    @classmethod
-    def _from_csv(cls, value: object) -> object:
-        return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+    include: Annotated[frozenset[Literal["landmarks", "embedding", "timings"]], Words()] = frozenset()
 
 
 class EmbedOptions(DetectOptions):
@@ -52,25 +53,66 @@ class VerifyOptions(DetectOptions):
     min_revision: int = Field(0, ge=0, lt=2**63)
 
 
+class BatchOptions(RecognizeOptions):
+    """As of /recognize, for all images."""
+
+
 def blueprint() -> Blueprint:
     """What can be asked of images. Two images are compared, and faces found, while the database is away."""
-    images = Blueprint("images", __name__)
-    route(images, "/detect", detect, methods=["POST"], scope="recognize", needs_database=False)
-    route(images, "/embed", embed, methods=["POST"], scope="recognize", needs_database=False)
-    route(images, "/verify", verify, methods=["POST"], scope="recognize", needs_database=False)
-    route(images, "/recognize/batch", recognize_batch, methods=["POST"], scope="recognize")
+    images = Blueprint("image_work", __name__)
+    route(
+        images,
+        "/detect",
+        detect,
+        methods=["POST"],
+        scope="recognize",
+        takes=Images(DetectOptions),
+        answers={200: DetectionAnswer},
+        needs_database=False,
+    )
+    route(
+        images,
+        "/embed",
+        embed,
+        methods=["POST"],
+        scope="recognize",
+        takes=Images(EmbedOptions),
+        answers={200: EmbeddingAnswer},
+        needs_database=False,
+    )
+    route(
+        images,
+        "/verify",
+        verify,
+        methods=["POST"],
+        scope="recognize",
+        takes=Images(VerifyOptions, with_other=True),
+        answers={200: VerificationAnswer},
+        errors=(NoFace, MultipleFaces, PersonNotFound, Conflict),
+        needs_database=False,
+    )
+    route(
+        images,
+        "/recognize/batch",
+        recognize_batch,
+        methods=["POST"],
+        scope="recognize",
+        takes=Images(BatchOptions, at_most=MAX_BATCH, empty_ones=True),
+        answers={200: BatchAnswer},
+        errors=(CollectionNotFound,),
+    )
     return images
 
 
 # -- one image by itself --
 
 
-def detect() -> ResponseReturnValue:
-    """Find the faces of one image: where they are, their landmarks, and how good they are as evidence."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1)
-    options = uploads.options_as(DetectOptions, upload.options)
-    analysis = _analysed(upload.images[0], options, deadline)
+def detect(images: tuple[bytes, ...], options: DetectOptions) -> DetectionAnswer:
+    """Find the faces of one image: where they are, their landmarks, and how good they are as evidence.
+
+    No face is not an error: `faces` is empty then. Nothing is compared with anybody, and no database is needed.
+    """
+    analysis = _analysed(images[0], options)
     include = options.include | {"landmarks"}
     return {
         "request_id": g.request_id,
@@ -80,12 +122,12 @@ def detect() -> ResponseReturnValue:
     }
 
 
-def embed() -> ResponseReturnValue:
-    """The embeddings of one image's faces; those that come with the same space can be compared with each other."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1)
-    options = uploads.options_as(EmbedOptions, upload.options)
-    analysis = _analysed(upload.images[0], options, deadline)
+def embed(images: tuple[bytes, ...], options: EmbedOptions) -> EmbeddingAnswer:
+    """Turn the faces of one image, or the largest one, into embeddings.
+
+    No face is not an error: `faces` is empty then. No database is needed.
+    """
+    analysis = _analysed(images[0], options)
     include = options.include | {"embedding"}
     faces = analysis.faces[:1] if options.face == "largest" else analysis.faces
     return {
@@ -97,8 +139,8 @@ def embed() -> ResponseReturnValue:
     }
 
 
-def _analysed(image: bytes, options: DetectOptions, deadline: Deadline) -> Analysis:
-    analysis = runtime().engine.analyse(image, deadline, min_face_pixels=options.min_face_pixels)
+def _analysed(image: bytes, options: DetectOptions) -> Analysis:
+    analysis = runtime().engine.analyse(image, request_deadline(), min_face_pixels=options.min_face_pixels)
     observation.note_work(len(analysis.faces), analysis.timings_ms, runtime().metrics)
     return analysis
 
@@ -106,39 +148,39 @@ def _analysed(image: bytes, options: DetectOptions, deadline: Deadline) -> Analy
 # -- one to one --
 
 
-def verify() -> ResponseReturnValue:
-    """Whether two images show the same person, or one image a person who is enrolled."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1, with_other=True)
-    options = uploads.options_as(VerifyOptions, upload.options)
-    if (upload.other_image is None) == (options.person_id is None):
+def verify(images: tuple[bytes, ...], other_image: bytes | None, options: VerifyOptions) -> VerificationAnswer:
+    """Say whether two images show the same person, or one image a person who is enrolled.
+
+    `image` is compared with `other_image`, for which no database is needed, or with all photos of `person_id`. The
+    largest face of an image counts; `face=single` refuses images with several.
+    """
+    if (other_image is None) == (options.person_id is None):
         raise InvalidRequest("Say whom to compare `image` with: send either `other_image` or `person_id`.")
-    if options.person_id is None:
-        found = _compared_images(upload, options, deadline)
+    if other_image is not None:
+        found = _compared_images(images[0], other_image, options)
     else:
-        check_key_again("recognize")  # the person's faces are in the database
-        found = _compared_with_person(upload.images[0], options.person_id, options, deadline)
+        found = _compared_with_person(images[0], options.person_id or "", options)
     observation.note_work(len(found.faces), found.timings_ms, runtime().metrics, same=found.same)
-    return {"request_id": g.request_id, **_comparison(found, options)}
+    return {"request_id": g.request_id, **verification(found, options.include)}
 
 
-def _compared_images(upload: Upload, options: VerifyOptions, deadline: Deadline) -> Comparison:
-    assert upload.other_image is not None
+def _compared_images(image: bytes, other_image: bytes, options: VerifyOptions) -> Comparison:
     return runtime().comparer.images(
-        upload.images[0],
-        upload.other_image,
-        deadline,
+        image,
+        other_image,
+        request_deadline(),
         threshold=options.threshold,
         single_face=options.face == "single",
         min_face_pixels=options.min_face_pixels,
     )
 
 
-def _compared_with_person(image: bytes, person_id: str, options: VerifyOptions, deadline: Deadline) -> Comparison:
+def _compared_with_person(image: bytes, person_id: str, options: VerifyOptions) -> Comparison:
+    check_key_again("recognize")  # this takes the database after all
     return runtime().comparer.with_person(
         image,
         person_id,
-        deadline,
+        request_deadline(),
         collection=only_collection(),
         threshold=options.threshold,
         single_face=options.face == "single",
@@ -147,40 +189,16 @@ def _compared_with_person(image: bytes, person_id: str, options: VerifyOptions, 
     )
 
 
-def _comparison(found: Comparison, options: VerifyOptions) -> dict[str, Any]:
-    candidate = found.candidate
-    body: dict[str, Any] = {
-        "same": found.same,
-        "distance": round(candidate.neighbour.distance, 6),
-        "threshold": round(candidate.threshold, 6),
-        "confidence": round(candidate.confidence, 6),
-        **_look("image", "face", found.look, options),
-    }
-    if found.other:
-        body |= _look("other_image", "other_face", found.other, options)
-    if found.person:
-        body |= {
-            "collection": found.person.collection.name,
-            "gallery_revision": found.person.collection.revision,
-            "person": {"id": found.person.person.id, "name": found.person.person.name},
-            "matched_face_id": candidate.neighbour.face_id,
-        }
-    return body | shapes.timings(found.timings_ms, options.include)
-
-
-def _look(image: str, face: str, look: Look, options: VerifyOptions) -> dict[str, Any]:
-    return {image: shapes.image(look.analysis), face: shapes.found_face(look.face, options.include)}
-
-
 # -- many images --
 
 
-def recognize_batch() -> ResponseReturnValue:
-    """Recognise the faces of up to 32 images, one after the other; each gets its result, or an error of its own."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=MAX_BATCH, empty_ones=True)
-    options = uploads.options_as(RecognizeOptions, upload.options)
-    collection = allowed_collection(options.collection)
+def recognize_batch(images: tuple[bytes, ...], options: BatchOptions) -> BatchAnswer:
+    """Say who is in each of up to 32 images; each has its result, or an error of its own.
+
+    They are worked through one by one. Those whose turn has not come when the request's time is over have the error
+    `deadline_exceeded`. Where nothing could be done for any of them, the request as a whole is answered 503 or 504.
+    """
+    collection, deadline = allowed_collection(options.collection), request_deadline()
 
     def recognize(image: bytes) -> Recognition:
         return runtime().service.recognize(
@@ -194,16 +212,6 @@ def recognize_batch() -> ResponseReturnValue:
             unique=options.unique,
         )
 
-    outcomes = recognize_each(upload.images, recognize, deadline)
+    outcomes = recognize_each(images, recognize, deadline)
     observation.note_batch(outcomes, runtime().metrics)
-    return {"request_id": g.request_id, "results": _results(outcomes, options)}
-
-
-def _results(outcomes: Sequence[Recognition | RecognizerError], options: RecognizeOptions) -> list[dict[str, Any]]:
-    results: list[dict[str, Any]] = []
-    for index, outcome in enumerate(outcomes):
-        if isinstance(outcome, RecognizerError):
-            results.append({"index": index, "error": {"code": outcome.code, "detail": str(outcome)}})
-        else:
-            results.append({"index": index, "result": shapes.recognition(outcome, options.top_k, options.include)})
-    return results
+    return {"request_id": g.request_id, "results": batch_results(outcomes, options.top_k, options.include)}

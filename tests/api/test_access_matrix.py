@@ -74,7 +74,7 @@ def routes(app: Flask) -> dict[str, str]:
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            found[f"{method} {path}"] = app.view_functions[rule.endpoint].scope
+            found[f"{method} {path}"] = app.view_functions[rule.endpoint].operation.scope
     return found
 
 
