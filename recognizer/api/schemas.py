@@ -88,7 +88,8 @@ class Schemas:
     def _with_images(self, takes: Images, way: Literal["Json", "Form"]) -> type[Options]:
         """The options and the images beside them, as they are written in a form or in JSON."""
         most = takes.most(self._settings)
-        schema: dict[str, Any] = FILE if way == "Form" else BASE64
+        schema: dict[str, Any]
+        schema = one = FILE if way == "Form" else BASE64
         name = "image"
         if most > 1:
             name = "image" if way == "Form" else "images"
@@ -98,10 +99,7 @@ class Schemas:
         title = takes.options.__name__.removesuffix("Options") + way
         fields = {name: field}
         if takes.with_other:
-            fields[OTHER] = (
-                Annotated[Any, WithJsonSchema(FILE if way == "Form" else BASE64)],
-                Field(default_factory=str),
-            )
+            fields[OTHER] = (Annotated[Any, WithJsonSchema(one)], Field(default_factory=str))
         model: Any = create_model(title, __base__=takes.options, **fields)
         return cast(type[Options], model)
 
