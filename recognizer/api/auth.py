@@ -138,6 +138,7 @@ def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
+    g.key = key  # also for the log's line of a request that it is not enough for
     runtime().key_uses.note(key.id)
     if not key.allows(scope):
         raise Forbidden(f"This API key does not have the scope `{scope}`.")

@@ -133,16 +133,22 @@ def stored_face(face: StoredFace) -> records.StoredFace:
 
 def erasure(erased: Erasure) -> records.Erasure:
     """The receipt of a deletion."""
-    return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+    return {
+        "person_id": erased.person_id,
+        "deleted": dict(erased.deleted),
+        "left": erased.left,
+        "gallery_revision": erased.revision,
+    }
 
 
 def collection_erasure(erased: CollectionErasure) -> records.CollectionErasure:
-    """The receipt of a collection's deletion."""
+    """The receipt of a collection's deletion; without a revision, where the collection is no more."""
     return {
         "collection": erased.name,
         "deleted": dict(erased.deleted),
         "left": erased.left,
         "revoked_keys": erased.revoked_keys,
+        "gallery_revision": erased.revision,
     }
 
 

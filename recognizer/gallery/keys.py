@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -69,8 +69,8 @@ class Keys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._found: Recent[tuple[bytes, KeyRecord]] = Recent()
-        self._any: Recent[bool] = Recent()
+        self._valid: Recent[KeyRecord] = Recent()
+        self._none_created: Recent[Literal[True]] = Recent()
 
     def create(
         self,
@@ -118,7 +118,7 @@ class Keys:
                 "ORDER BY key.created_at, key.id",
                 (None if collection is None else comparable(collection),),
             )
-            return [_record(row[1:]) for row in cursor.fetchall()]
+            return [_record(row) for row in cursor.fetchall()]
 
     def rotate(
         self,
@@ -168,40 +168,41 @@ class Keys:
     def verify(self, presented: str, deadline: Deadline | None = None, *, may_recall: bool = False) -> KeyRecord | None:
         """The record of the key that somebody presents, or None when it is not valid.
 
-        What is written like a key takes the same query and the same comparison, whether or not there is one of its id.
-        With `may_recall`, a key that the database knew within the last minute is valid while it is away.
+        What is written like a key takes the same query and comparison, whether or not there is one of its id.
+        With `may_recall`, a key that the database found valid within the last minute is so while it is away.
         """
         key = KEY.fullmatch(presented)
         if key is None:
             return None
         key_id, sha256 = key[1], _sha256(key[2])
-
-        def opens(found: tuple[bytes, KeyRecord]) -> bool:
-            return hmac.compare_digest(found[0], sha256) and found[1].is_valid
-
-        found = self._found.ask(
-            key_id, lambda limit: self._look_up(key_id, limit), deadline, does=opens if may_recall else None
+        record = self._valid.ask(
+            f"{key_id} {sha256.hex()}",
+            lambda limit: self._look_up(key_id, sha256, limit),
+            deadline,
+            may_recall=may_recall,
         )
-        is_right = hmac.compare_digest(found[0] if found else NOBODYS_SHA256, sha256)
-        return found[1] if found and is_right and found[1].is_valid else None
+        return record if record and record.is_valid else None
 
-    def _look_up(self, key_id: str, deadline: Deadline | None) -> tuple[bytes, KeyRecord] | None:
+    def _look_up(self, key_id: str, sha256: bytes, deadline: Deadline | None) -> KeyRecord | None:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SELECT + " WHERE key.id = %s", (key_id,))
-            row = cursor.fetchone()
-        return (bytes(row[0]), _record(row[1:])) if row else None
+            cursor.execute(PRESENTED, (key_id, NOBODYS_SHA256))
+            stored, *row = cursor.fetchall()[0]
+        if not hmac.compare_digest(bytes(stored), sha256):
+            return None
+        record = _record(row)
+        return record if record.id == key_id and record.is_valid else None
 
     def any_created(self, deadline: Deadline | None = None, *, may_recall: bool = False) -> bool:
         """Whether there has ever been a key; to revoke the last one opens the service to nobody.
 
         With `may_recall`, there is none while the database is away, if there was none within the last minute.
         """
-        return bool(self._any.ask("", self._exist, deadline, does=(lambda any_: not any_) if may_recall else None))
+        return not self._none_created.ask("", self._is_empty, deadline, may_recall=may_recall)
 
-    def _exist(self, deadline: Deadline | None) -> bool:
+    def _is_empty(self, deadline: Deadline | None) -> Literal[True] | None:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT FROM api_keys)")
-            return bool(cursor.fetchall()[0][0])
+            cursor.execute("SELECT NOT EXISTS (SELECT FROM api_keys)")
+            return cursor.fetchall()[0][0] or None
 
     def any_active(self, deadline: Deadline | None = None) -> bool:
         """Whether there is a key that is valid."""
@@ -217,10 +218,19 @@ class Keys:
 
 
 SELECT = """
+    SELECT key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at, key.expires_at,
+           key.rotated_at, key.last_used_at
+    FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
+"""
+PRESENTED = """
     SELECT key.secret_sha256, key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at,
            key.expires_at, key.rotated_at, key.last_used_at
     FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
+    WHERE key.id = %s
+    UNION ALL SELECT %s, '', '', '{recognize}', NULL, now(), NULL, NULL, NULL, NULL
+    ORDER BY id DESC LIMIT 1
 """
+"""The key of that id, or nobody's, which is as much to fetch and to read."""
 
 
 def _check_end(expires_at: datetime | None) -> None:
@@ -240,7 +250,7 @@ def _find(cursor: Cursor, key_id: str, collection: str | None = None, *, lock: b
     row = cursor.fetchone()
     if row is None:
         raise KeyNotFound(NO_SUCH_KEY)
-    return _record(row[1:])
+    return _record(row)
 
 
 NO_SUCH_KEY = "There is no key with this id; the list of keys shows them all."
@@ -260,7 +270,7 @@ def _sha256(secret: str) -> bytes:
 
 
 def _collection_id(cursor: Cursor, name: str) -> int:
-    cursor.execute("SELECT id FROM collections WHERE name_key = %s", (comparable(name),))
+    cursor.execute("SELECT id FROM collections WHERE name_key = %s FOR KEY SHARE", (comparable(name),))
     row = cursor.fetchone()
     if row is None:
         raise CollectionNotFound(f"There is no collection `{name[:100]}`.")

@@ -20,10 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class Recent(Generic[Answer]):
-    """The last answer to each question; safe to use from many threads.
-
-    Nothing is remembered that was answered None, so what is kept is bounded by what the database has.
-    """
+    """The last answer to each question; safe to use from many threads. None is no answer, and is not remembered."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -36,16 +33,14 @@ class Recent(Generic[Answer]):
         of_database: Callable[[Deadline | None], Answer | None],
         deadline: Deadline | None,
         *,
-        does: Callable[[Answer], bool] | None = None,
+        may_recall: bool,
     ) -> Answer | None:
-        """Ask the database; where it is away, an answer of the last minute does, if `does` says so.
+        """Ask the database; while it is away, its answer of the last minute does for who `may_recall` it.
 
         Raises:
             DatabaseUnavailable, DeadlineExceeded
         """
-        earlier = self._earlier(question) if does else None
-        if does and earlier is not None and not does(earlier):
-            earlier = None
+        earlier = self._earlier(question) if may_recall else None
         asked = self._clock()
         try:
             answer = of_database(deadline if earlier is None else _patience(deadline))
