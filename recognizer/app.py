@@ -11,6 +11,7 @@ from recognizer.api import (
     docs,
     exposure,
     faces,
+    images,
     keys,
     observation,
     ops,
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
+    app.register_blueprint(images.blueprint(), url_prefix="/v1")
     app.register_blueprint(people.blueprint(), url_prefix="/v1")
     app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")

@@ -70,6 +70,7 @@ def route(
     takes: Takes = NOTHING,
     errors: Errors = (),
     headers: tuple[str, ...] = (),
+    needs_database: bool = True,
 ) -> None:
     """Register a view and declare all that a caller has to know of it; there is no other way to register one.
 
@@ -80,12 +81,13 @@ def route(
             saying.
         headers: those of the request that matter, but for If-Match and If-None-Match: the first goes with the error
             PreconditionFailed, the second with an answer 304.
+        needs_database: without it, the view is served while the database is away, to keys that were valid a minute ago.
     """
 
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
-            g.key = _authorize(scope)
+            g.key = _authorize(scope, may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
         return view(**arguments, **takes.read(request, runtime().settings))
@@ -118,17 +120,22 @@ def caller() -> str:
     return key.id if key is not None else "local"
 
 
-def _authorize(scope: str) -> KeyRecord | None:
+def check_key_again(scope: Scope) -> None:
+    """Ask the database for the request's key after all: the view's work turns out to need it."""
+    g.key = _authorize(scope, may_recall=False)
+
+
+def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
-        if _is_local(request) and not keys.any_created(request_deadline()):
+        if _is_local(request) and not keys.any_created(request_deadline(), may_recall=may_recall):
             return None
         raise Unauthorized(
             "An API key is needed: send it as X-API-Key. The first one is made on the server with "
             "`python -m recognizer keys create`."
         )
-    key = keys.verify(presented, request_deadline())
+    key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
     g.key = key  # also for the log's line of a request that it is not enough for

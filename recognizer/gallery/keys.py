@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -21,6 +21,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, KeyNotFound
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.recent import Recent
 
 SCOPES = ("recognize", "enroll", "admin")
 """What a key may allow; `admin` includes the others."""
@@ -68,6 +69,8 @@ class Keys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._valid: Recent[KeyRecord] = Recent()
+        self._none_created: Recent[Literal[True]] = Recent()
 
     def create(
         self,
@@ -162,27 +165,44 @@ class Keys:
             cursor.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (record.id,))
             return _find(cursor, record.id)
 
-    def verify(self, presented: str, deadline: Deadline | None = None) -> KeyRecord | None:
+    def verify(self, presented: str, deadline: Deadline | None = None, *, may_recall: bool = False) -> KeyRecord | None:
         """The record of the key that somebody presents, or None when it is not valid.
 
         What is written like a key takes the same query and comparison, whether or not there is one of its id.
+        With `may_recall`, a key that the database found valid within the last minute is so while it is away.
         """
         key = KEY.fullmatch(presented)
         if key is None:
             return None
+        key_id, sha256 = key[1], _sha256(key[2])
+        record = self._valid.ask(
+            f"{key_id} {sha256.hex()}",
+            lambda limit: self._look_up(key_id, sha256, limit),
+            deadline,
+            may_recall=may_recall,
+        )
+        return record if record and record.is_valid else None
+
+    def _look_up(self, key_id: str, sha256: bytes, deadline: Deadline | None) -> KeyRecord | None:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(PRESENTED, (key[1], NOBODYS_SHA256))
+            cursor.execute(PRESENTED, (key_id, NOBODYS_SHA256))
             stored, *row = cursor.fetchall()[0]
-        if not hmac.compare_digest(bytes(stored), _sha256(key[2])):
+        if not hmac.compare_digest(bytes(stored), sha256):
             return None
         record = _record(row)
-        return record if record.id == key[1] and record.is_valid else None
+        return record if record.id == key_id and record.is_valid else None
 
-    def any_created(self, deadline: Deadline | None = None) -> bool:
-        """Whether there has ever been a key; to revoke the last one opens the service to nobody."""
+    def any_created(self, deadline: Deadline | None = None, *, may_recall: bool = False) -> bool:
+        """Whether there has ever been a key; to revoke the last one opens the service to nobody.
+
+        With `may_recall`, there is none while the database is away, if there was none within the last minute.
+        """
+        return not self._none_created.ask("", self._is_empty, deadline, may_recall=may_recall)
+
+    def _is_empty(self, deadline: Deadline | None) -> Literal[True] | None:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT FROM api_keys)")
-            return bool(cursor.fetchall()[0][0])
+            cursor.execute("SELECT NOT EXISTS (SELECT FROM api_keys)")
+            return cursor.fetchall()[0][0] or None
 
     def any_active(self, deadline: Deadline | None = None) -> bool:
         """Whether there is a key that is valid."""
