@@ -8,6 +8,7 @@ from recognizer import config
 from recognizer.api import (
     calibration,
     collections,
+    event,
     exposure,
     faces,
     keys,
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
+    app.register_blueprint(event.blueprint(), url_prefix="/v1")
     app.register_blueprint(people.blueprint(), url_prefix="/v1")
     app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")

@@ -16,6 +16,7 @@ from recognizer.gallery.migrate import pending
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.metrics import Metrics, Tally
+from recognizer.scene import Scenes
 from recognizer.service import Service
 from recognizer.vision.engine import Engine, open_engine
 from recognizer.vitals import Vitals
@@ -49,6 +50,7 @@ class Runtime:
         self.gallery = Gallery(self.pool)
         self.keys = Keys(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
+        self.scenes = Scenes(self.engine, self.gallery, self.service)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""

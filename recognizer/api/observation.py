@@ -53,14 +53,14 @@ def note(**facts: Any) -> None:
     g.facts.update(facts)
 
 
-def note_recognition(recognition: Recognition, metrics: Metrics) -> None:
+def note_recognition(recognition: Recognition, metrics: Metrics, route: str = "/recognize") -> None:
     """Note how long the stages took and what was decided, without saying about whom."""
     for stage, milliseconds in recognition.timings_ms.items():
         metrics.observe("recognizer_stage_seconds", milliseconds / 1000, stage=stage)
     decisions = Counter(seen.verdict.decision for seen in recognition.seen)
     for decision, number in decisions.items():
         metrics.count("recognizer_decisions", number, decision=decision)
-    metrics.count("recognizer_faces", len(recognition.seen), route="/recognize")
+    metrics.count("recognizer_faces", len(recognition.seen), route=route)
     timings = {stage: round(milliseconds, 1) for stage, milliseconds in recognition.timings_ms.items()}
     note(faces=len(recognition.seen), decisions=dict(decisions), timings_ms=timings)
 

@@ -20,19 +20,24 @@ from recognizer.service import EnrolRequest
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
 
-class RecognizeOptions(Options):
+class IdentifyOptions(Options):
+    """What can be said about who is compared with whom."""
+
     collection: str = Field("default", min_length=1, max_length=100)
     threshold: float | None = Field(None, gt=0, lt=2, allow_inf_nan=False)
     top_k: int = Field(1, ge=1, le=100)
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
     min_revision: int = Field(0, ge=0, lt=2**63)
-    unique: bool = False
     include: frozenset[Literal["landmarks", "embedding", "timings"]] = frozenset()
 
     @field_validator("include", mode="before")
     @classmethod
     def _from_csv(cls, value: object) -> object:
         return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+class RecognizeOptions(IdentifyOptions):
+    unique: bool = False
 
 
 class EnrolOptions(PersonFields):
