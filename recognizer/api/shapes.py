@@ -114,16 +114,22 @@ def stored_face(face: StoredFace) -> dict[str, Any]:
 
 def erasure(erased: Erasure) -> dict[str, Any]:
     """The receipt of a deletion."""
-    return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+    return {
+        "person_id": erased.person_id,
+        "deleted": dict(erased.deleted),
+        "left": erased.left,
+        "gallery_revision": erased.revision,
+    }
 
 
 def collection_erasure(erased: CollectionErasure) -> dict[str, Any]:
-    """The receipt of a collection's deletion."""
+    """The receipt of a collection's deletion; without a revision, where the collection is no more."""
     return {
         "collection": erased.name,
         "deleted": dict(erased.deleted),
         "left": erased.left,
         "revoked_keys": erased.revoked_keys,
+        "gallery_revision": erased.revision,
     }
 
 

@@ -242,7 +242,7 @@ def _sha256(secret: str) -> bytes:
 
 
 def _collection_id(cursor: Cursor, name: str) -> int:
-    cursor.execute("SELECT id FROM collections WHERE name_key = %s", (comparable(name),))
+    cursor.execute("SELECT id FROM collections WHERE name_key = %s FOR KEY SHARE", (comparable(name),))
     row = cursor.fetchone()
     if row is None:
         raise CollectionNotFound(f"There is no collection `{name[:100]}`.")
