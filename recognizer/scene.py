@@ -2,7 +2,7 @@
 
 Faces are linked frame by frame to the people seen so far, by likeness; a face that lies where the person was in the
 frame before need be less alike. Two faces of one frame are never the same person. What a person's faces have in common
-is then asked about as one face. docs/adr/0012-events-and-streams.md has the measurements.
+is then asked about as one face. docs/adr/0013-events.md has the measurements.
 """
 
 from __future__ import annotations
