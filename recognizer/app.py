@@ -17,6 +17,7 @@ from recognizer.api import (
     people,
     problems,
     rejections,
+    stream,
     v1,
 )
 from recognizer.api.uploads import UploadRequest
@@ -52,5 +53,6 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
+    app.register_blueprint(stream.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
     return app

@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+from recognizer.api.stream import announce
 from recognizer.faces import Remark
 from recognizer.gallery.store import Enrolment
 from recognizer.metrics import Metrics, Tally
@@ -54,13 +55,14 @@ def note(**facts: Any) -> None:
 
 
 def note_recognition(recognition: Recognition, metrics: Metrics, route: str = "/recognize") -> None:
-    """Note how long the stages took and what was decided, without saying about whom."""
+    """Note how long the stages took and what was decided, without saying about whom; only who listens is told that."""
     for stage, milliseconds in recognition.timings_ms.items():
         metrics.observe("recognizer_stage_seconds", milliseconds / 1000, stage=stage)
     decisions = Counter(seen.verdict.decision for seen in recognition.seen)
     for decision, number in decisions.items():
         metrics.count("recognizer_decisions", number, decision=decision)
     metrics.count("recognizer_faces", len(recognition.seen), route=route)
+    announce(recognition)
     timings = {stage: round(milliseconds, 1) for stage, milliseconds in recognition.timings_ms.items()}
     note(faces=len(recognition.seen), decisions=dict(decisions), timings_ms=timings)
 
