@@ -8,6 +8,7 @@ from recognizer import config
 from recognizer.api import (
     calibration,
     collections,
+    docs,
     event,
     exposure,
     faces,
@@ -55,4 +56,5 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
     app.register_blueprint(stream.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
+    app.register_blueprint(docs.blueprint())
     return app

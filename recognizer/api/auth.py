@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Request, current_app, g, request
 
 from recognizer.api import exposure
+from recognizer.api.operations import Answers, Operation, Scope
+from recognizer.api.takes import Errors, Nothing, Takes
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
 from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
 
-Scope = Literal["recognize", "enroll", "admin", "public"]
-"""What a key must allow for a route; `public` routes need no key."""
-
 FORWARDING_HEADERS = ("Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip")
 FORWARDING_PREFIX = "X-Forwarded-"
+
+NOTHING = Nothing()
 
 View = Callable[..., Any]
 
@@ -45,8 +46,28 @@ def request_deadline() -> Deadline:
     return deadline
 
 
-def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], scope: Scope) -> None:
-    """Register a view together with the scope it needs; there is no other way to register one."""
+def route(
+    blueprint: Blueprint,
+    rule: str,
+    view: View,
+    *,
+    methods: list[str],
+    scope: Scope,
+    answers: Answers,
+    takes: Takes = NOTHING,
+    errors: Errors = (),
+    headers: tuple[str, ...] = (),
+) -> None:
+    """Register a view and declare all that a caller has to know of it; there is no other way to register one.
+
+    Args:
+        view: called with what stands in the path and with what `takes` reads; its docstring is its documentation.
+        answers: by status, the type of the answer's JSON, a `Media`, or both in a tuple; None: no body.
+        errors: what this route in particular can raise. What comes with every scope, and with `takes`, goes without
+            saying.
+        headers: those of the request that matter, but for If-Match and If-None-Match: the first goes with the error
+            PreconditionFailed, the second with an answer 304.
+    """
 
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
@@ -54,9 +75,9 @@ def route(blueprint: Blueprint, rule: str, view: View, *, methods: list[str], sc
             g.key = _authorize(scope)
             if g.key is not None:
                 exposure.count_use()
-        return view(**arguments)
+        return view(**arguments, **takes.read(request, runtime().settings))
 
-    guarded.scope = scope  # type: ignore[attr-defined]  # read by the test that no route was forgotten
+    guarded.operation = Operation(scope, takes, answers, errors, headers)  # type: ignore[attr-defined]  # for the document
     blueprint.add_url_rule(rule, view_func=guarded, methods=methods)
 
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 
-from recognizer.api import uploads
+from recognizer.api.answers import Media
 from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
+from recognizer.api.calibration_answer import Calibration
+from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
 from recognizer.calibration import Report, calibrate
 from recognizer.calibration.picture import draw
 from recognizer.calibration.written import as_json
 from recognizer.deadline import Deadline
-from recognizer.errors import Busy, DeadlineExceeded
+from recognizer.errors import Busy, CollectionNotFound, DeadlineExceeded
 
 PNG = "image/png"
 
@@ -29,14 +30,22 @@ class CalibrateOptions(Options):
 def blueprint() -> Blueprint:
     """Calibration of a collection; it names people, so it is the administrator's."""
     routes = Blueprint("calibration", __name__)
-    route(routes, "/collections/<name>/calibrate", calibrate_collection, methods=["POST"], scope="admin")
+    route(
+        routes,
+        "/collections/<name>/calibrate",
+        calibrate_collection,
+        methods=["POST"],
+        scope="admin",
+        takes=Body(CalibrateOptions, optional=True),
+        answers={200: (Calibration, Media(PNG, "Its picture."))},
+        errors=(CollectionNotFound,),
+    )
     return routes
 
 
-def calibrate_collection(name: str) -> ResponseReturnValue:
+def calibrate_collection(name: str, options: CalibrateOptions) -> ResponseReturnValue:
     """Try every enrolled photo against the others and report; `Accept: image/png` gets the picture alone."""
     collection = allowed_collection(name)
-    options = uploads.options_as(CalibrateOptions, _options())
     wants_png = request.accept_mimetypes.best_match(["application/json", PNG]) == PNG
     deadline = request_deadline()
     with _alone():
@@ -48,11 +57,6 @@ def calibrate_collection(name: str) -> ResponseReturnValue:
     if picture is not None:
         body["picture"] = base64.b64encode(picture).decode()
     return body
-
-
-def _options() -> dict[str, Any]:
-    body = uploads.json_object(request) if request.is_json else uploads.single_values(request.form)
-    return {**uploads.single_values(request.args), **body}
 
 
 @contextmanager

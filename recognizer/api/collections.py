@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from flask import Blueprint, g, request
+from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
 from recognizer.api.people import MAX_REVISION
+from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, Collections
+from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
+from recognizer.errors import CollectionNotFound, Conflict, PreconditionFailed
 from recognizer.gallery.collections import MAX_NAME_LENGTH
 
 
@@ -33,11 +36,54 @@ def blueprint() -> Blueprint:
     """The collections."""
     collections = Blueprint("collections", __name__)
     one = "/collections/<name>"
-    route(collections, "/collections", list_collections, methods=["GET"], scope="enroll")
-    route(collections, "/collections", create_collection, methods=["POST"], scope="admin")
-    route(collections, one, get_collection, methods=["GET"], scope="enroll")
-    route(collections, one, change_collection, methods=["PATCH"], scope="admin")
-    route(collections, one, delete_collection, methods=["DELETE"], scope="admin")
+    route(
+        collections,
+        "/collections",
+        list_collections,
+        methods=["GET"],
+        scope="enroll",
+        answers={200: Collections, 304: None},
+        errors=(PreconditionFailed,),
+    )
+    route(
+        collections,
+        "/collections",
+        create_collection,
+        methods=["POST"],
+        scope="admin",
+        takes=Body(NewCollection),
+        answers={201: CollectionAnswer},
+        errors=(Conflict,),
+    )
+    route(
+        collections,
+        one,
+        get_collection,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(CollectionOptions),
+        answers={200: Collection, 304: None},
+        errors=(CollectionNotFound, PreconditionFailed),
+    )
+    route(
+        collections,
+        one,
+        change_collection,
+        methods=["PATCH"],
+        scope="admin",
+        takes=Body(CollectionChange),
+        answers={200: CollectionAnswer},
+        errors=(CollectionNotFound, PreconditionFailed),
+    )
+    route(
+        collections,
+        one,
+        delete_collection,
+        methods=["DELETE"],
+        scope="admin",
+        answers={200: CollectionErasureAnswer},
+        errors=(CollectionNotFound, PreconditionFailed),
+    )
     return collections
 
 
@@ -47,38 +93,35 @@ def list_collections() -> ResponseReturnValue:
     return tagged({"collections": [shapes.collection(each) for each in found]})
 
 
-def create_collection() -> ResponseReturnValue:
+def create_collection(options: NewCollection) -> tuple[CollectionAnswer, int]:
     """Make a collection; what is set for it may come along."""
-    deadline = request_deadline()
-    options = uploads.options_as(NewCollection, uploads.json_options(request))
     made = runtime().gallery.create_collection(
-        allowed_collection(options.name), options.model_dump(exclude={"name"}), deadline
+        allowed_collection(options.name), options.model_dump(exclude={"name"}), request_deadline()
     )
     return {"request_id": g.request_id, **shapes.collection(made)}, 201
 
 
-def get_collection(name: str) -> ResponseReturnValue:
+def get_collection(name: str, options: CollectionOptions) -> ResponseReturnValue:
     """One collection."""
-    options = uploads.options_as(CollectionOptions, uploads.single_values(request.args))
     found = runtime().gallery.collection_overview(
         allowed_collection(name), request_deadline(), min_revision=options.min_revision
     )
     return tagged(shapes.collection(found), found.version)
 
 
-def change_collection(name: str) -> ResponseReturnValue:
+def change_collection(name: str, options: CollectionChange) -> CollectionAnswer:
     """Set what a collection's decisions go by; null: as in the settings."""
-    deadline = request_deadline()
-    name = allowed_collection(name)
-    change = uploads.options_as(CollectionChange, uploads.json_options(request))
     changed = runtime().gallery.change_collection(
-        name, change.model_dump(include=change.model_fields_set), deadline, only_if=only_if()
+        allowed_collection(name),
+        options.model_dump(include=options.model_fields_set),
+        request_deadline(),
+        only_if=only_if(),
     )
-    observation.note(changed=sorted(change.model_fields_set))
+    observation.note(changed=sorted(options.model_fields_set))
     return {"request_id": g.request_id, **shapes.collection(changed)}
 
 
-def delete_collection(name: str) -> ResponseReturnValue:
+def delete_collection(name: str) -> CollectionErasureAnswer:
     """Erase a collection with all in it and revoke its keys; `default` is emptied. Counted after the fact."""
     erased = runtime().gallery.delete_collection(allowed_collection(name), request_deadline(), only_if=only_if())
     observation.note(deleted=dict(erased.deleted), revoked_keys=erased.revoked_keys)

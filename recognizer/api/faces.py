@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, g
 
-from recognizer.api import observation, shapes, uploads, v1
+from recognizer.api import observation, shapes, v1
+from recognizer.api.answers import EnrolmentAnswer
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.records import FaceRemoval
+from recognizer.api.takes import Images
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if
+from recognizer.errors import FaceNotFound, PersonNotFound, PreconditionFailed
 from recognizer.service import EnrolRequest
 
 
@@ -22,29 +25,44 @@ class FacesOptions(Options):
 def blueprint() -> Blueprint:
     """A person's faces."""
     faces = Blueprint("faces", __name__)
-    route(faces, "/people/<person_id>/faces", add_faces, methods=["POST"], scope="enroll")
-    route(faces, "/people/<person_id>/faces/<face_id>", remove_face, methods=["DELETE"], scope="enroll")
+    route(
+        faces,
+        "/people/<person_id>/faces",
+        add_faces,
+        methods=["POST"],
+        scope="enroll",
+        takes=Images(FacesOptions, at_most=None),
+        answers={201: EnrolmentAnswer},
+        errors=v1.ENROLMENT_ERRORS,
+        headers=("Idempotency-Key",),
+    )
+    route(
+        faces,
+        "/people/<person_id>/faces/<face_id>",
+        remove_face,
+        methods=["DELETE"],
+        scope="enroll",
+        answers={200: FaceRemoval},
+        errors=(PersonNotFound, FaceNotFound, PreconditionFailed),
+    )
     return faces
 
 
-def add_faces(person_id: str) -> ResponseReturnValue:
+def add_faces(person_id: str, images: tuple[bytes, ...], options: FacesOptions) -> tuple[EnrolmentAnswer, int]:
     """Remember more faces of a person: /enroll with that person_id, in whatever collection the person is."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=runtime().settings.max_images_per_enrolment)
-    options = uploads.options_as(FacesOptions, upload.options)
-    person, _ = runtime().gallery.person(person_id, deadline, collection=only_collection())
+    person, _ = runtime().gallery.person(person_id, request_deadline(), collection=only_collection())
     wanted = EnrolRequest(
         collection=person.collection,
-        photos=upload.images,
+        photos=images,
         person_id=person.id,
         largest_face=options.face == "largest",
         force=options.force,
         idempotency_key=v1.idempotency_key(),
     )
-    return v1.remember(wanted, deadline)
+    return v1.remember(wanted)
 
 
-def remove_face(person_id: str, face_id: str) -> ResponseReturnValue:
+def remove_face(person_id: str, face_id: str) -> FaceRemoval:
     """Forget a face; without the last one the person stays, and is not recognised."""
     left, revision = runtime().gallery.remove_face(
         person_id, face_id, request_deadline(), collection=only_collection(), only_if=only_if()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, g
 from pydantic import AwareDatetime, Field, model_validator
 
-from recognizer.api import observation, uploads
+from recognizer.api import observation
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.records import Key, KeyAnswer, Keys, NewSecret
+from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
-from recognizer.errors import Forbidden
+from recognizer.errors import CollectionNotFound, Conflict, Forbidden, KeyNotFound
 from recognizer.gallery.keys import MAX_DAYS, KeyRecord
 
 
@@ -43,50 +43,81 @@ class CreateOptions(RotateOptions):
 def blueprint() -> Blueprint:
     """The API keys; whoever has the scope admin in one collection only sees and makes that collection's."""
     keys = Blueprint("keys", __name__)
-    route(keys, "/keys", create_key, methods=["POST"], scope="admin")
-    route(keys, "/keys", list_keys, methods=["GET"], scope="admin")
-    route(keys, "/keys/<key_id>/rotate", rotate_key, methods=["POST"], scope="admin")
-    route(keys, "/keys/<key_id>", revoke_key, methods=["DELETE"], scope="admin")
+    route(
+        keys,
+        "/keys",
+        create_key,
+        methods=["POST"],
+        scope="admin",
+        takes=Body(CreateOptions),
+        answers={201: NewSecret},
+        errors=(CollectionNotFound,),
+    )
+    route(
+        keys,
+        "/keys",
+        list_keys,
+        methods=["GET"],
+        scope="admin",
+        answers={200: Keys},
+    )
+    route(
+        keys,
+        "/keys/<key_id>/rotate",
+        rotate_key,
+        methods=["POST"],
+        scope="admin",
+        takes=Body(RotateOptions, optional=True),
+        answers={200: NewSecret},
+        errors=(KeyNotFound, Conflict),
+    )
+    route(
+        keys,
+        "/keys/<key_id>",
+        revoke_key,
+        methods=["DELETE"],
+        scope="admin",
+        answers={200: KeyAnswer},
+        errors=(KeyNotFound,),
+    )
     return keys
 
 
-def create_key() -> ResponseReturnValue:
+def create_key(options: CreateOptions) -> tuple[NewSecret, int]:
     """Make a key; `secret` is the key itself, which cannot be had again."""
-    deadline = request_deadline()
-    options = uploads.options_as(CreateOptions, uploads.json_object(request))
     record, secret = runtime().keys.create(
         scopes=options.scopes,
         collection=_allowed(options.collection),
         label=options.label,
         expires_at=options.end,
-        deadline=deadline,
+        deadline=request_deadline(),
     )
     observation.note(key_created=record.id)
     return {"request_id": g.request_id, **shape(record), "secret": secret}, 201
 
 
-def list_keys() -> ResponseReturnValue:
+def list_keys() -> Keys:
     """All keys that the caller may manage, oldest first, those that have ended too."""
     return {"keys": [shape(key) for key in runtime().keys.list(request_deadline(), collection=only_collection())]}
 
 
-def rotate_key(key_id: str) -> ResponseReturnValue:
+def rotate_key(key_id: str, options: RotateOptions) -> NewSecret:
     """Give a key a new secret; the old one is not valid any more."""
-    deadline = request_deadline()
-    options = uploads.options_as(RotateOptions, uploads.json_object(request) if request.content_length else {})
-    record, secret = runtime().keys.rotate(key_id, deadline, expires_at=options.end, collection=only_collection())
+    record, secret = runtime().keys.rotate(
+        key_id, request_deadline(), expires_at=options.end, collection=only_collection()
+    )
     observation.note(key_rotated=record.id)
     return {"request_id": g.request_id, **shape(record), "secret": secret}
 
 
-def revoke_key(key_id: str) -> ResponseReturnValue:
+def revoke_key(key_id: str) -> KeyAnswer:
     """End a key's validity at once and for good; it stays listed."""
     record = runtime().keys.revoke(key_id, request_deadline(), collection=only_collection())
     observation.note(key_revoked=record.id)
     return {"request_id": g.request_id, **shape(record)}
 
 
-def shape(key: KeyRecord) -> dict[str, Any]:
+def shape(key: KeyRecord) -> Key:
     """A key as it is shown, without its secret."""
     return {
         "id": key.id,
@@ -95,10 +126,10 @@ def shape(key: KeyRecord) -> dict[str, Any]:
         "collection": key.collection,
         "valid": key.is_valid,
         "created_at": key.created_at.isoformat(),
-        "expires_at": key.expires_at and key.expires_at.isoformat(),
-        "rotated_at": key.rotated_at and key.rotated_at.isoformat(),
-        "revoked_at": key.revoked_at and key.revoked_at.isoformat(),
-        "last_used_at": key.last_used_at and key.last_used_at.isoformat(),
+        "expires_at": _moment(key.expires_at),
+        "rotated_at": _moment(key.rotated_at),
+        "revoked_at": _moment(key.revoked_at),
+        "last_used_at": _moment(key.last_used_at),
     }
 
 
@@ -108,3 +139,7 @@ def _allowed(collection: str | None) -> str | None:
     if own is not None and (collection is None or collection.casefold() != own.casefold()):
         raise Forbidden(f"This API key makes keys for its own collection alone; give `collection` as `{own}`.")
     return collection
+
+
+def _moment(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None

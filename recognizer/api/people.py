@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from flask import Blueprint, g, request
+from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from pydantic import Field, ValidationInfo, field_validator
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, People, PersonDetails
+from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
+from recognizer.errors import CollectionNotFound, Conflict, PersonNotFound, PreconditionFailed
 from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
 
 MAX_METADATA_BYTES = 16_384
@@ -79,17 +82,60 @@ def blueprint() -> Blueprint:
     """The people of a collection."""
     people = Blueprint("people", __name__)
     one = "/people/<person_id>"
-    route(people, "/people", list_people, methods=["GET"], scope="enroll")
-    route(people, one, get_person, methods=["GET"], scope="enroll")
-    route(people, one, change_person, methods=["PATCH"], scope="enroll")
-    route(people, one, delete_person, methods=["DELETE"], scope="enroll")
-    route(people, f"{one}/merge", merge_person, methods=["POST"], scope="enroll")
+    route(
+        people,
+        "/people",
+        list_people,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(PeopleOptions),
+        answers={200: People, 304: None},
+        errors=(CollectionNotFound, PreconditionFailed),
+    )
+    route(
+        people,
+        one,
+        get_person,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(PersonOptions),
+        answers={200: PersonDetails, 304: None},
+        errors=(PersonNotFound, CollectionNotFound, PreconditionFailed),
+    )
+    route(
+        people,
+        one,
+        change_person,
+        methods=["PATCH"],
+        scope="enroll",
+        takes=Body(PersonFields),
+        answers={200: ChangedPerson},
+        errors=(PersonNotFound, Conflict, PreconditionFailed),
+    )
+    route(
+        people,
+        one,
+        delete_person,
+        methods=["DELETE"],
+        scope="enroll",
+        answers={200: ErasureAnswer},
+        errors=(PersonNotFound, PreconditionFailed),
+    )
+    route(
+        people,
+        f"{one}/merge",
+        merge_person,
+        methods=["POST"],
+        scope="enroll",
+        takes=Body(MergeOptions),
+        answers={200: MergerAnswer},
+        errors=(PersonNotFound, Conflict, PreconditionFailed),
+    )
     return people
 
 
-def list_people() -> ResponseReturnValue:
+def list_people(options: PeopleOptions) -> ResponseReturnValue:
     """A page of the collection's people."""
-    options = uploads.options_as(PeopleOptions, uploads.single_values(request.args))
     found, next_cursor = runtime().gallery.people(
         allowed_collection(options.collection),
         query=options.query,
@@ -103,42 +149,37 @@ def list_people() -> ResponseReturnValue:
     return tagged({"people": [shapes.person(person) for person in found], "next_cursor": next_cursor})
 
 
-def get_person(person_id: str) -> ResponseReturnValue:
+def get_person(person_id: str, options: PersonOptions) -> ResponseReturnValue:
     """One person with the faces that are stored."""
-    options = uploads.options_as(PersonOptions, uploads.single_values(request.args))
     found = runtime().gallery.person(
         person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
     )
     return tagged(shapes.person_details(found), found.version)
 
 
-def change_person(person_id: str) -> ResponseReturnValue:
+def change_person(person_id: str, options: PersonFields) -> ChangedPerson:
     """Set what is given of a person: a free name, a free external id (null: none), metadata (null: none)."""
-    deadline = request_deadline()
-    change = uploads.options_as(PersonFields, uploads.json_options(request))
     changed, revision = runtime().gallery.change_person(
         person_id,
-        change.model_dump(include=change.model_fields_set),
-        deadline,
+        options.model_dump(include=options.model_fields_set),
+        request_deadline(),
         collection=only_collection(),
         only_if=only_if(),
     )
-    observation.note(changed=sorted(change.model_fields_set), gallery_revision=revision)
+    observation.note(changed=sorted(options.model_fields_set), gallery_revision=revision)
     return {"request_id": g.request_id, **shapes.person_details(changed), "gallery_revision": revision}
 
 
-def merge_person(person_id: str) -> ResponseReturnValue:
+def merge_person(person_id: str, options: MergeOptions) -> MergerAnswer:
     """Give all that is held on this person to another one, who was the same all along."""
-    deadline = request_deadline()
-    options = uploads.options_as(MergeOptions, uploads.json_options(request))
     merged = runtime().gallery.merge_people(
-        person_id, options.into, deadline, collection=only_collection(), only_if=only_if()
+        person_id, options.into, request_deadline(), collection=only_collection(), only_if=only_if()
     )
     observation.note(moved=merged.moved, dropped=merged.dropped, gallery_revision=merged.revision)
     return {"request_id": g.request_id, **shapes.merger(merged)}
 
 
-def delete_person(person_id: str) -> ResponseReturnValue:
+def delete_person(person_id: str) -> ErasureAnswer:
     """Erase a person; the answer says what was deleted, counted after the fact."""
     erasure = runtime().gallery.delete_person(
         person_id, request_deadline(), collection=only_collection(), only_if=only_if()

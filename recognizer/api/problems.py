@@ -10,6 +10,8 @@ from flask import Flask, Response, g, jsonify
 from werkzeug.exceptions import HTTPException
 
 from recognizer import errors
+from recognizer.api import answers
+from recognizer.api.answers import Problem
 from recognizer.faces import Remark
 
 LOGGER = logging.getLogger(__name__)
@@ -36,9 +38,15 @@ HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "image_too_large
 """Code words for what Flask itself refuses; every other 4xx of it is `invalid_request`."""
 
 
-def status_of(error: errors.RecognizerError) -> int:
-    """The HTTP status of a domain error."""
-    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+def status_of(error: type[errors.RecognizerError]) -> int:
+    """The HTTP status of a class of domain errors."""
+    return next(STATUS[cls] for cls in error.__mro__ if cls in STATUS)
+
+
+def codes_of(error: type[errors.RecognizerError]) -> set[str]:
+    """The code words of the answer to an error of this class."""
+    refusals = {each.code for each in errors.Unusable.__subclasses__()}
+    return {error.code} | (refusals if issubclass(error, errors.AllRefused) else set())
 
 
 def register(app: Flask) -> None:
@@ -48,11 +56,16 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected_error)
 
 
-def shape(status: int, code: str, detail: str, request_id: str) -> dict[str, Any]:
+def shape(status: int, code: str, detail: str, request_id: str) -> Problem:
     """The members that every error has; its title is the code in words."""
-    title = code.replace("_", " ").capitalize()
-    head = {"type": "about:blank", "title": title, "status": status, "code": code}
-    return {**head, "detail": detail, "request_id": request_id}
+    return {
+        "type": "about:blank",
+        "title": code.replace("_", " ").capitalize(),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": request_id,
+    }
 
 
 def problem(status: int, code: str, detail: str, **members: Any) -> Response:
@@ -65,14 +78,16 @@ def problem(status: int, code: str, detail: str, **members: Any) -> Response:
     return response
 
 
-def remark(of: Remark) -> dict[str, Any]:
+def remark(of: Remark) -> answers.Remark:
     """What is said of one photo of an enrolment, in an error as in an answer."""
-    about = {"person": {"id": of.person.id, "name": of.person.name}} if of.person else {}
-    return {"index": of.index, "code": of.code, "detail": of.detail, **about}
+    said: answers.Remark = {"index": of.index, "code": of.code, "detail": of.detail}
+    if of.person:
+        said["person"] = {"id": of.person.id, "name": of.person.name}
+    return said
 
 
 def _domain_error(error: errors.RecognizerError) -> Response:
-    status = status_of(error)
+    status = status_of(type(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected_error(error)
     members: dict[str, Any] = {}

@@ -6,15 +6,25 @@ import re
 from typing import Annotated, Literal
 
 import numpy as np
-from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
+from flask import Blueprint, g
 from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
 from recognizer.api.people import PersonOptions
+from recognizer.api.records import NewRejection, Rejections, RejectionUndone
+from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import HOW_TO_SEND, Options
-from recognizer.errors import ImageMissing, InvalidRequest
+from recognizer.errors import (
+    CollectionNotFound,
+    Conflict,
+    ImageMissing,
+    InvalidRequest,
+    MultipleFaces,
+    NoFace,
+    PersonNotFound,
+    RejectionNotFound,
+)
 from recognizer.faces import Box
 from recognizer.gallery.rejections import NO_EMBEDDING
 from recognizer.service import RejectRequest
@@ -59,43 +69,65 @@ class RejectOptions(Options):
 def blueprint() -> Blueprint:
     """A person's rejections."""
     rejections = Blueprint("rejections", __name__)
-    route(rejections, "/people/<person_id>/rejections", list_rejections, methods=["GET"], scope="enroll")
-    route(rejections, "/people/<person_id>/rejections", reject, methods=["POST"], scope="enroll")
-    one = "/people/<person_id>/rejections/<rejection_id>"
-    route(rejections, one, undo_rejection, methods=["DELETE"], scope="enroll")
+    of_one = "/people/<person_id>/rejections"
+    route(
+        rejections,
+        of_one,
+        list_rejections,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(PersonOptions),
+        answers={200: Rejections},
+        errors=(PersonNotFound, CollectionNotFound),
+    )
+    route(
+        rejections,
+        of_one,
+        reject,
+        methods=["POST"],
+        scope="enroll",
+        takes=Images(RejectOptions, at_least=0),
+        answers={201: NewRejection},
+        errors=(PersonNotFound, Conflict, NoFace, MultipleFaces),
+    )
+    route(
+        rejections,
+        f"{of_one}/<rejection_id>",
+        undo_rejection,
+        methods=["DELETE"],
+        scope="enroll",
+        answers={200: RejectionUndone},
+        errors=(PersonNotFound, RejectionNotFound),
+    )
     return rejections
 
 
-def list_rejections(person_id: str) -> ResponseReturnValue:
+def list_rejections(person_id: str, options: PersonOptions) -> Rejections:
     """The faces that were said not to be this person's, oldest first."""
-    options = uploads.options_as(PersonOptions, uploads.single_values(request.args))
     found = runtime().gallery.rejections(
         person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
     )
     return {"rejections": [shapes.rejection(each) for each in found]}
 
 
-def reject(person_id: str) -> ResponseReturnValue:
+def reject(person_id: str, images: tuple[bytes, ...], options: RejectOptions) -> tuple[NewRejection, int]:
     """Remember that a face, in a photo or as an embedding, is not this person's."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1, min_images=0)
-    options = uploads.options_as(RejectOptions, upload.options)
-    _check_one_way(upload.images, options)
+    _check_one_way(images, options)
     wanted = RejectRequest(
         person_id=person_id,
         by=caller(),
         collection=only_collection(),
-        photo=upload.images[0] if upload.images else None,
+        photo=images[0] if images else None,
         embedding=None if options.embedding is None else np.array(options.embedding),
         box=None if options.box is None else Box(*options.box),
         largest_face=options.face == "largest",
     )
-    kept, revision = runtime().service.reject(wanted, deadline)
+    kept, revision = runtime().service.reject(wanted, request_deadline())
     observation.note(gallery_revision=revision)
     return {"request_id": g.request_id, "rejection": shapes.rejection(kept), "gallery_revision": revision}, 201
 
 
-def undo_rejection(person_id: str, rejection_id: str) -> ResponseReturnValue:
+def undo_rejection(person_id: str, rejection_id: str) -> RejectionUndone:
     """Take a rejection back."""
     revision = runtime().gallery.undo_rejection(
         person_id, rejection_id, request_deadline(), collection=only_collection()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
+from recognizer.api import answers, records
 from recognizer.api.problems import remark
 from recognizer.decisions import Candidate
 from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
@@ -12,10 +12,10 @@ from recognizer.gallery.store import CollectionErasure, CollectionOverview, Enro
 from recognizer.service import Recognition, Seen
 
 
-def recognition(found: Recognition, top_k: int, include: Collection[str]) -> dict[str, Any]:
+def recognition(found: Recognition, top_k: int, include: Collection[str]) -> answers.Recognition:
     """The answer of /recognize, without its request id."""
     analysis = found.analysis
-    body: dict[str, Any] = {
+    body: answers.Recognition = {
         "collection": found.collection,
         "gallery_revision": found.revision,
         "image": {"width": analysis.width, "height": analysis.height, "format": analysis.format},
@@ -26,11 +26,11 @@ def recognition(found: Recognition, top_k: int, include: Collection[str]) -> dic
     return body
 
 
-def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any]:
+def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> answers.SeenFace:
     """One face of a photo with its decision."""
     face, verdict = seen
     best = verdict.best
-    body: dict[str, Any] = {
+    body: answers.SeenFace = {
         "box": box(face.box),
         "detection_score": round(face.detection_score, 4),
         "quality": quality(face.quality),
@@ -58,7 +58,7 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> dict[str, Any
     return body
 
 
-def enrolment(done: Enrolment) -> dict[str, Any]:
+def enrolment(done: Enrolment) -> answers.Enrolment:
     """The answer of /enroll, without its request id."""
     return {
         "person": {"id": done.person_id, "name": done.name, "faces": done.faces},
@@ -72,7 +72,7 @@ def enrolment(done: Enrolment) -> dict[str, Any]:
     }
 
 
-def person(stored: Person) -> dict[str, Any]:
+def person(stored: Person) -> records.Person:
     """A person in a listing; `faces` is a count."""
     return {
         "id": stored.id,
@@ -85,12 +85,12 @@ def person(stored: Person) -> dict[str, Any]:
     }
 
 
-def person_details(found: PersonDetails) -> dict[str, Any]:
+def person_details(found: PersonDetails) -> records.PersonDetails:
     """A person with the faces that are stored."""
     return {**person(found.person), "faces": [stored_face(face) for face in found.faces]}
 
 
-def merger(done: Merger) -> dict[str, Any]:
+def merger(done: Merger) -> records.Merger:
     """What came of merging two people, without its request id."""
     return {
         "person": person_details(done.into),
@@ -101,7 +101,7 @@ def merger(done: Merger) -> dict[str, Any]:
     }
 
 
-def stored_face(face: StoredFace) -> dict[str, Any]:
+def stored_face(face: StoredFace) -> records.StoredFace:
     """A face in the gallery."""
     return {
         "id": face.id,
@@ -112,7 +112,7 @@ def stored_face(face: StoredFace) -> dict[str, Any]:
     }
 
 
-def erasure(erased: Erasure) -> dict[str, Any]:
+def erasure(erased: Erasure) -> records.Erasure:
     """The receipt of a deletion."""
     return {
         "person_id": erased.person_id,
@@ -122,7 +122,7 @@ def erasure(erased: Erasure) -> dict[str, Any]:
     }
 
 
-def collection_erasure(erased: CollectionErasure) -> dict[str, Any]:
+def collection_erasure(erased: CollectionErasure) -> records.CollectionErasure:
     """The receipt of a collection's deletion; without a revision, where the collection is no more."""
     return {
         "collection": erased.name,
@@ -133,7 +133,7 @@ def collection_erasure(erased: CollectionErasure) -> dict[str, Any]:
     }
 
 
-def rejection(kept: Rejection) -> dict[str, Any]:
+def rejection(kept: Rejection) -> records.Rejection:
     """A face that was said not to be a person's."""
     return {
         "id": kept.id,
@@ -143,7 +143,7 @@ def rejection(kept: Rejection) -> dict[str, Any]:
     }
 
 
-def collection(of: CollectionOverview) -> dict[str, Any]:
+def collection(of: CollectionOverview) -> records.Collection:
     """A collection, what is set for it (null: as in the settings) and how much it holds."""
     return {
         "name": of.collection.name,
@@ -156,15 +156,15 @@ def collection(of: CollectionOverview) -> dict[str, Any]:
     }
 
 
-def box(of: Box) -> dict[str, int]:
+def box(of: Box) -> answers.Box:
     """A rectangle in pixels of the upright image."""
     return {"left": of.left, "top": of.top, "right": of.right, "bottom": of.bottom}
 
 
-def quality(of: Quality) -> dict[str, Any]:
+def quality(of: Quality) -> answers.Quality:
     """How good a face is as evidence."""
     return {"score": round(of.score, 4), "issues": list(of.issues)}
 
 
-def _who(candidate: Candidate) -> dict[str, str]:
+def _who(candidate: Candidate) -> answers.PersonRef:
     return {"id": candidate.neighbour.person_id, "name": candidate.neighbour.name}

@@ -11,9 +11,11 @@ from flask import Blueprint, Response, g, request
 from flask.typing import ResponseReturnValue
 from pydantic import Field
 
-from recognizer.api import uploads
+from recognizer.api.answers import Media
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.takes import Query
 from recognizer.api.uploads import Options
+from recognizer.errors import CollectionNotFound
 from recognizer.gallery.keys import KeyRecord
 from recognizer.gallery.news import Ticket
 from recognizer.news import Subscription
@@ -23,6 +25,13 @@ HEARTBEAT_SECONDS: Final = 15.0
 
 HELLO: Final = b"retry: 2000\n: recognitions as they happen\n\n"
 HEARTBEAT: Final = b": heartbeat\n\n"
+
+WHAT_COMES: Final = (
+    "Server-sent events without an end. `recognition`: JSON with `request_id`, `time`, `collection`, `face` (its number "
+    "in the answer), `decision`, `person` (`id` and `name`; null unless `match`) and `confidence`. `ready`: from here on "
+    "nothing is missed. `away`: the database is away, and what happens is missed until the next `ready`. `lost`: the "
+    "client reads too slowly; the `events` oldest ones were left out."
+)
 
 THREADS_PER_STREAM: Final = 4
 """Where each stream holds a thread, so many threads there have to be for each."""
@@ -35,13 +44,24 @@ class EventsOptions(Options):
 def blueprint() -> Blueprint:
     """The stream of recognitions."""
     stream = Blueprint("stream", __name__)
-    route(stream, "/events", events, methods=["GET"], scope="admin")
+    route(
+        stream,
+        "/events",
+        events,
+        methods=["GET"],
+        scope="admin",
+        takes=Query(EventsOptions),
+        answers={200: Media("text/event-stream", WHAT_COMES)},
+        errors=(CollectionNotFound,),
+    )
     return stream
 
 
-def events() -> ResponseReturnValue:
-    """Send recognitions of one collection, or of all, as they happen, until the client leaves."""
-    options = uploads.options_as(EventsOptions, uploads.single_values(request.args))
+def events(options: EventsOptions) -> ResponseReturnValue:
+    """Send recognitions of one collection, or of all, as they happen, until the client leaves.
+
+    Nothing is kept: what happens while nobody listens is not told later.
+    """
     collection = only_collection() if options.collection is None else allowed_collection(options.collection)
     if collection is not None:
         runtime().gallery.collection(collection, request_deadline())  # there is no such one: say so now

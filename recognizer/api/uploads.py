@@ -14,7 +14,17 @@ from io import BytesIO
 from typing import Any, NoReturn, TypeVar
 
 from flask import Request
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import no_info_before_validator_function
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from recognizer.errors import ImageMissing, ImageUnsupported, InvalidRequest
@@ -49,6 +59,21 @@ class Options(BaseModel):
         if isinstance(value, bool) and not wanted:  # true would pass for the number 1
             raise ValueError("should not be true or false")
         return value
+
+
+class Words:
+    """For an option that is a set of words: they come with commas between them, everywhere."""
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_before_validator_function(self._split, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        words = "|".join(handler(schema)["items"]["enum"])
+        return {"type": "string", "pattern": f"^(({words})(,({words}))*)?$", "description": "Words, commas between."}
+
+    @staticmethod
+    def _split(value: object) -> object:
+        return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
 class UploadRequest(Request):
@@ -167,6 +192,19 @@ def json_options(request: Request) -> dict[str, Any]:
         InvalidRequest
     """
     return {**single_values(request.args), **json_object(request)}
+
+
+def form_options(request: Request) -> dict[str, Any]:
+    """The options of a request that may have no body: a form, the query string beside it.
+
+    Raises:
+        InvalidRequest
+    """
+    try:
+        form = single_values(request.form)
+    except OSError as error:
+        raise InvalidRequest(BROKEN_OFF) from error
+    return {**single_values(request.args), **form}
 
 
 def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from flask import Blueprint, g, request
-from flask.typing import ResponseReturnValue
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from recognizer.api import observation, shapes, uploads
+from recognizer.api import observation, shapes
+from recognizer.api.answers import EnrolmentAnswer, RecognitionAnswer
 from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
 from recognizer.api.people import PersonFields
-from recognizer.api.uploads import Options
-from recognizer.deadline import Deadline
-from recognizer.errors import EnrolmentRefused, InvalidRequest
+from recognizer.api.takes import Images
+from recognizer.api.uploads import Options, Words
+from recognizer.errors import CollectionNotFound, Conflict, EnrolmentRefused, InvalidRequest, PersonNotFound
 from recognizer.service import EnrolRequest
+
+ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused)
 
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
@@ -28,12 +30,7 @@ class IdentifyOptions(Options):
     top_k: int = Field(1, ge=1, le=100)
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
     min_revision: int = Field(0, ge=0, lt=2**63)
-    include: frozenset[Literal["landmarks", "embedding", "timings"]] = frozenset()
-
-    @field_validator("include", mode="before")
-    @classmethod
-    def _from_csv(cls, value: object) -> object:
-        return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+    include: Annotated[frozenset[Literal["landmarks", "embedding", "timings"]], Words()] = frozenset()
 
 
 class RecognizeOptions(IdentifyOptions):
@@ -56,20 +53,39 @@ class EnrolOptions(PersonFields):
 def images() -> Blueprint:
     """Work on images; served with and without the prefix /v1."""
     blueprint = Blueprint("images", __name__)
-    route(blueprint, "/recognize", recognize, methods=["POST"], scope="recognize")
-    route(blueprint, "/enroll", enroll, methods=["POST"], scope="enroll")
+    route(
+        blueprint,
+        "/recognize",
+        recognize,
+        methods=["POST"],
+        scope="recognize",
+        takes=Images(RecognizeOptions),
+        answers={200: RecognitionAnswer},
+        errors=(CollectionNotFound,),
+    )
+    route(
+        blueprint,
+        "/enroll",
+        enroll,
+        methods=["POST"],
+        scope="enroll",
+        takes=Images(EnrolOptions, at_most=None),
+        answers={201: EnrolmentAnswer},
+        errors=ENROLMENT_ERRORS,
+        headers=("Idempotency-Key",),
+    )
     return blueprint
 
 
-def recognize() -> ResponseReturnValue:
-    """Find the faces of one image and say who they are."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=1)
-    options = uploads.options_as(RecognizeOptions, upload.options)
+def recognize(images: tuple[bytes, ...], options: RecognizeOptions) -> RecognitionAnswer:
+    """Find the faces of one image and say who they are.
+
+    No face is not an error: `faces` is empty then.
+    """
     recognition = runtime().service.recognize(
-        upload.images[0],
+        images[0],
         allowed_collection(options.collection),
-        deadline,
+        request_deadline(),
         threshold=options.threshold,
         top_k=options.top_k,
         min_face_pixels=options.min_face_pixels,
@@ -80,14 +96,14 @@ def recognize() -> ResponseReturnValue:
     return {"request_id": g.request_id, **shapes.recognition(recognition, options.top_k, options.include)}
 
 
-def enroll() -> ResponseReturnValue:
-    """Remember the faces of one person."""
-    deadline = request_deadline()
-    upload = uploads.read(request, max_images=runtime().settings.max_images_per_enrolment)
-    options = uploads.options_as(EnrolOptions, upload.options)
+def enroll(images: tuple[bytes, ...], options: EnrolOptions) -> tuple[EnrolmentAnswer, int]:
+    """Remember the faces of one person, who is made by the first photo.
+
+    Each photo shows one face, or `face` is `largest`; a photo that cannot be used is refused alone, with its reason.
+    """
     wanted = EnrolRequest(
         collection=allowed_collection(options.collection),
-        photos=upload.images,
+        photos=images,
         name=options.name,
         person_id=options.person_id,
         external_id=options.external_id,
@@ -96,13 +112,13 @@ def enroll() -> ResponseReturnValue:
         force=options.force,
         idempotency_key=idempotency_key(),
     )
-    return remember(wanted, deadline)
+    return remember(wanted)
 
 
-def remember(wanted: EnrolRequest, deadline: Deadline) -> ResponseReturnValue:
+def remember(wanted: EnrolRequest) -> tuple[EnrolmentAnswer, int]:
     """Enrol, and note what came of it."""
     try:
-        enrolment = runtime().service.enrol(wanted, deadline)
+        enrolment = runtime().service.enrol(wanted, request_deadline())
     except EnrolmentRefused as error:
         observation.note_refusals(error.refused, runtime().metrics)
         raise

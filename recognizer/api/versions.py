@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 from flask import Response, jsonify, request
 from werkzeug.http import generate_etag
@@ -11,7 +11,7 @@ from recognizer.errors import PreconditionFailed
 from recognizer.gallery.versions import Condition
 
 
-def tagged(body: dict[str, Any], version: str | None = None) -> Response:
+def tagged(body: Mapping[str, object], version: str | None = None) -> Response:
     """Answer with an ETag, or 304 when the caller has this version already (If-None-Match).
 
     Args:

@@ -17,13 +17,15 @@ from recognizer.runtime import Runtime
 
 def test_every_route_states_its_scope(app: Flask) -> None:
     for rule in app.url_map.iter_rules():
-        scope = getattr(app.view_functions[rule.endpoint], "scope", None)
-        assert scope in {"recognize", "enroll", "admin", "public"}, f"{rule} states no scope"
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        assert operation is not None, f"{rule} states no scope"
+        assert operation.scope in {"recognize", "enroll", "admin", "public"}
 
 
-def test_only_health_is_public(app: Flask) -> None:
-    public = {rule.rule for rule in app.url_map.iter_rules() if app.view_functions[rule.endpoint].scope == "public"}
-    assert public == {"/health/live", "/health/ready"}
+def test_only_health_and_the_api_about_itself_are_public(app: Flask) -> None:
+    views = {rule.rule: app.view_functions[rule.endpoint] for rule in app.url_map.iter_rules()}
+    public = {rule for rule, view in views.items() if view.operation.scope == "public"}
+    assert public == {"/health/live", "/health/ready", "/openapi.json", "/docs", "/docs/<name>"}
 
 
 def test_without_a_key_the_service_is_open_on_this_machine(client: FlaskClient) -> None:

@@ -27,6 +27,8 @@ ROOMS = {
     "flask": {"api", "app", "servers.development", "servers.windows"},
     "werkzeug": {"api", "app", "servers.development"},
     "gunicorn": {"servers.linux", "servers.arrival", "servers.reception", "servers.worker", "servers.master"},
+    "apispec": {"api.openapi"},
+    "apispec_webframeworks": {"api.openapi"},
     "flask_cors": {"api.exposure"},
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},

@@ -1,0 +1,80 @@
+"""The API told by itself: /openapi.json, and the page /docs that renders it with files of this host alone."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from flask import Blueprint, Response, current_app, send_from_directory
+from flask.typing import ResponseReturnValue
+
+from recognizer.api import openapi
+from recognizer.api.answers import Document, Media
+from recognizer.api.auth import route, runtime
+from recognizer.api.versions import tagged
+from recognizer.errors import NotFound
+
+PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>Recognizer: the API</title>
+<link rel="icon" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<div id="page"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</html>
+"""
+START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n'
+"""A file, since the page's Content-Security-Policy allows no script but from files."""
+
+FILES = frozenset({"favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js"})
+"""What the page needs of Swagger UI, as the package flask-swagger-ui brings it."""
+
+
+def blueprint() -> Blueprint:
+    """The document and its page; they say nothing of what is stored, so they need no key."""
+    docs = Blueprint("docs", __name__)
+    route(docs, "/openapi.json", document, methods=["GET"], scope="public", answers={200: Document, 304: None})
+    html = Media("text/html", "The page.")
+    route(docs, "/docs", page, methods=["GET"], scope="public", answers={200: html})
+    files = (Media("text/css", "A style."), Media("text/javascript", "A script."), Media("image/png", "An icon."))
+    route(
+        docs,
+        "/docs/<name>",
+        file,
+        methods=["GET"],
+        scope="public",
+        answers={200: files, 304: None},
+        errors=(NotFound,),
+    )
+    return docs
+
+
+def document() -> ResponseReturnValue:
+    """This document: OpenAPI 3.1."""
+    known = current_app.extensions
+    if "openapi" not in known:
+        known["openapi"] = openapi.document(current_app, runtime().settings)
+    return tagged(known["openapi"])
+
+
+def page() -> ResponseReturnValue:
+    """This document as a page to read and to try out."""
+    return Response(PAGE, content_type="text/html; charset=utf-8")
+
+
+def file(name: str) -> ResponseReturnValue:
+    """A script or a style of the page."""
+    if name == "start.js":
+        return Response(START, content_type="text/javascript; charset=utf-8")
+    if name not in FILES:
+        raise NotFound("The page has no such file; it is at /docs.")
+    return send_from_directory(_swagger_ui(), name)
+
+
+def _swagger_ui() -> Path:
+    found = importlib.util.find_spec("flask_swagger_ui")
+    assert found is not None and found.origin is not None  # it is required by pyproject.toml
+    return Path(found.origin).parent / "dist"

@@ -1,0 +1,105 @@
+"""The API tells of itself: /openapi.json holds every route and nothing more, /docs needs no other host."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from recognizer import errors
+from recognizer.api import problems
+
+
+@pytest.fixture(scope="module")
+def document(app: Flask) -> dict[str, Any]:
+    response = app.test_client().get("/openapi.json")
+    assert (response.status_code, response.content_type) == (200, "application/json")
+    found: dict[str, Any] = response.json
+    return found
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By "METHOD path", as Flask writes paths."""
+    return {
+        f"{method.upper()} {path.replace('{', '<').replace('}', '>')}": operation
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+
+
+def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()
+    assert document["openapi"] == "3.1.0"
+
+
+def test_every_route_is_in_it_and_nothing_more(app: Flask, document: dict[str, Any]) -> None:
+    served = {
+        f"{method} {rule.rule}" for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    assert set(operations(document)) == served
+
+
+def test_every_operation_says_what_it_does_and_what_it_needs(document: dict[str, Any]) -> None:
+    ids = [operation["operationId"] for operation in operations(document).values()]
+    assert len(ids) == len(set(ids))
+    for route, operation in operations(document).items():
+        assert operation["summary"].endswith("."), route
+        scope = re.search(r"Scope: `(\w+)`\.$", operation["description"])[1]
+        needs = [{"key": [scope]}, {"bearer": [scope]}] if scope != "public" else None
+        assert operation.get("security") == needs, route
+        refused = {"401", "403", "429"} & operation["responses"].keys()
+        assert refused == ({"401", "403", "429"} if needs else set()), route
+
+
+def documented_codes(document: dict[str, Any]) -> set[tuple[int, str]]:
+    """Every status with every code word that an operation may answer."""
+    found = set()
+    for operation in operations(document).values():
+        for status, response in operation["responses"].items():
+            problem = response.get("content", {}).get("application/problem+json")
+            if problem:
+                assert problem["schema"]["$ref"] == "#/components/schemas/Problem"
+                found |= {(int(status), code) for code in problem["schema"]["properties"]["code"]["enum"]}
+    return found
+
+
+def test_every_error_is_documented_with_its_status(document: dict[str, Any]) -> None:
+    def below(cls: type[errors.RecognizerError]) -> list[type[errors.RecognizerError]]:
+        return [cls, *(found for sub in cls.__subclasses__() for found in below(sub))]
+
+    abstract = {errors.Unusable, errors.Unavailable, errors.AllRefused}
+    of_requests = set(below(errors.RecognizerError)) - set(below(errors.StartupError)) - abstract
+    raised = {(problems.status_of(cls), cls.code) for cls in of_requests}
+    missing = raised - documented_codes(document)
+    assert not missing
+    introduction = document["info"]["description"].replace("\n", " ")
+    for status, code in problems.HTTP_CODES.items():
+        assert (status, code) in documented_codes(document) or f"{status} `{code}`" in introduction
+
+
+def test_it_is_sent_once_to_those_who_have_it(client: FlaskClient) -> None:
+    tag = client.get("/openapi.json").headers["ETag"]
+    assert client.get("/openapi.json", headers={"If-None-Match": tag}).status_code == 304
+
+
+def test_the_page_needs_no_other_host(client: FlaskClient) -> None:
+    page = client.get("/docs")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+    links = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(links) == 4
+    for link in links:
+        assert re.fullmatch(r"docs/[a-z0-9.-]+", link)
+        with client.get(f"/{link}") as file:
+            assert file.status_code == 200, link
+    assert re.search("<(script|style)>|style=|onload=", page.text) is None, "the page's policy allows no inline code"
+    assert '"openapi.json"' in client.get("/docs/start.js").text
+
+
+@pytest.mark.parametrize("name", ["nothing.js", "..%2F__init__.py", "swagger-ui.css%00", "index.html"])
+def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
+    assert client.get(f"/docs/{name}").status_code == 404
