@@ -15,7 +15,7 @@ from recognizer.api.records import Collection, CollectionAnswer, CollectionErasu
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
-from recognizer.errors import CollectionNotFound, Conflict, PreconditionFailed
+from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, PreconditionFailed
 from recognizer.gallery.collections import MAX_NAME_LENGTH
 
 
@@ -82,7 +82,7 @@ def blueprint() -> Blueprint:
         methods=["DELETE"],
         scope="admin",
         answers={200: CollectionErasureAnswer},
-        errors=(CollectionNotFound, PreconditionFailed),
+        errors=(InvalidRequest, CollectionNotFound, PreconditionFailed),
     )
     return collections
 

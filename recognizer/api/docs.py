@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+import importlib.resources
 
-from flask import Blueprint, Response, current_app, send_from_directory
+from flask import Blueprint, Response, current_app
 from flask.typing import ResponseReturnValue
+from werkzeug.http import generate_etag
 
 from recognizer.api import openapi
 from recognizer.api.answers import Document, Media
 from recognizer.api.auth import route, runtime
-from recognizer.api.versions import tagged
-from recognizer.errors import NotFound
+from recognizer.api.versions import conditional, tagged
+from recognizer.errors import NotFound, PreconditionFailed
 
 PAGE = """\
 <!doctype html>
@@ -29,14 +29,22 @@ PAGE = """\
 START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n'
 """A file, since the page's Content-Security-Policy allows no script but from files."""
 
-FILES = frozenset({"favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js"})
+FILES = {"favicon-32x32.png": "image/png", "swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
 """What the page needs of Swagger UI, as the package flask-swagger-ui brings it."""
 
 
 def blueprint() -> Blueprint:
     """The document and its page; they say nothing of what is stored, so they need no key."""
     docs = Blueprint("docs", __name__)
-    route(docs, "/openapi.json", document, methods=["GET"], scope="public", answers={200: Document, 304: None})
+    route(
+        docs,
+        "/openapi.json",
+        document,
+        methods=["GET"],
+        scope="public",
+        answers={200: Document, 304: None},
+        errors=(PreconditionFailed,),
+    )
     html = Media("text/html", "The page.")
     route(docs, "/docs", page, methods=["GET"], scope="public", answers={200: html})
     files = (Media("text/css", "A style."), Media("text/javascript", "A script."), Media("image/png", "An icon."))
@@ -47,7 +55,7 @@ def blueprint() -> Blueprint:
         methods=["GET"],
         scope="public",
         answers={200: files, 304: None},
-        errors=(NotFound,),
+        errors=(NotFound, PreconditionFailed),
     )
     return docs
 
@@ -71,10 +79,6 @@ def file(name: str) -> ResponseReturnValue:
         return Response(START, content_type="text/javascript; charset=utf-8")
     if name not in FILES:
         raise NotFound("The page has no such file; it is at /docs.")
-    return send_from_directory(_swagger_ui(), name)
-
-
-def _swagger_ui() -> Path:
-    found = importlib.util.find_spec("flask_swagger_ui")
-    assert found is not None and found.origin is not None  # it is required by pyproject.toml
-    return Path(found.origin).parent / "dist"
+    content = importlib.resources.files("flask_swagger_ui").joinpath("dist", name).read_bytes()
+    response = Response(content, mimetype=FILES[name])
+    return conditional(response, generate_etag(content))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 from flask import Blueprint, g
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, WithJsonSchema, model_validator
 
 from recognizer.api import observation
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
@@ -13,7 +14,7 @@ from recognizer.api.records import Key, KeyAnswer, Keys, NewSecret
 from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
 from recognizer.errors import CollectionNotFound, Conflict, Forbidden, KeyNotFound
-from recognizer.gallery.keys import MAX_DAYS, KeyRecord
+from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord
 
 
 class RotateOptions(Options):
@@ -34,8 +35,11 @@ class RotateOptions(Options):
         return self.expires_at
 
 
+Scope = Annotated[str, WithJsonSchema({"type": "string", "enum": [*SCOPES]})]
+
+
 class CreateOptions(RotateOptions):
-    scopes: list[str] = Field(min_length=1, max_length=3)
+    scopes: list[Scope] = Field(min_length=1, max_length=3)
     collection: str | None = Field(None, min_length=1, max_length=100)
     label: str = Field("", max_length=200)
 

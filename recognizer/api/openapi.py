@@ -34,6 +34,7 @@ machine itself no key is needed as long as none was made.
 `not_found`, a method that a path does not know 405 `method_not_allowed`. Every answer has a header `X-Request-ID`.
 """
 
+PROBLEM = "application/problem+json"
 HEADERS = {
     "Idempotency-Key": "1 to 200 printable characters: the same key twice enrols once.",
     "If-Match": "Change it only if this is still its ETag.",
@@ -43,9 +44,14 @@ SECURITY_SCHEMES = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     "bearer": {"type": "http", "scheme": "bearer"},
 }
-REQUEST_ID = {"description": "The caller's, if it sent a sane one.", "schema": {"type": "string"}}
-RETRY_AFTER = {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}}
-ETAG = {"description": "Of this state; see If-Match, If-None-Match.", "schema": {"type": "string"}}
+ANSWER_HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-ID": {"description": "The caller's, if it sent a sane one.", "schema": {"type": "string"}},
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 0}},
+    "ETag": {"description": "Of this state; see If-Match, If-None-Match.", "schema": {"type": "string"}},
+}
+
+SHARED_CODES = 3
+"""A problem response of so few code words is written once and referred to by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +99,31 @@ def document(app: Flask, settings: Settings) -> dict[str, Any]:
     )
     for name, scheme in SECURITY_SCHEMES.items():
         spec.components.security_scheme(name, scheme)
+    for name, header in ANSWER_HEADERS.items():
+        spec.components.header(name, header)
     found = routes(app)
     schemas = Schemas((route.operation for route in found), settings)
     for name, schema in schemas.components.items():
         spec.components.schema(name, schema)
     for route in found:
         described = _operation(route, schemas)
+        for status, response in described["responses"].items():
+            described["responses"][status] = _shared(spec, status, response)
         spec.path(view=route.view, app=app, operations={method: described for method in route.methods})
     return spec.to_dict()
+
+
+def _shared(spec: APISpec, status: str, response: dict[str, Any]) -> dict[str, Any] | str:
+    """The name of the response, when it is nothing but a problem with few code words."""
+    if response.get("content", {}).keys() != {PROBLEM}:
+        return response
+    codes = response["content"][PROBLEM]["schema"]["properties"]["code"]["enum"]
+    if len(codes) > SHARED_CODES:
+        return response
+    name = "-".join([status, *codes])
+    if name not in spec.components.responses:
+        spec.components.response(name, response)
+    return name
 
 
 def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
@@ -141,7 +164,7 @@ def _responses(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     for status, answer in operation.answers.items():
         responses[str(status)] = _answer(status, answer, schemas)
         if 304 in operation.answers:
-            responses[str(status)]["headers"]["ETag"] = ETAG
+            responses[str(status)]["headers"]["ETag"] = "ETag"
     by_status: dict[int, dict[str, str]] = {}
     for error in operation.errors:
         known = by_status.setdefault(problems.status_of(error), {})
@@ -162,7 +185,7 @@ def _answer(status: int, answer: Any, schemas: Schemas) -> dict[str, Any]:
         else:
             content["application/json"] = {"schema": schemas.answer(each)}
             descriptions.append(inspect.getdoc(each) or "")
-    described: dict[str, Any] = {"headers": {"X-Request-ID": REQUEST_ID}}
+    described: dict[str, Any] = {"headers": {"X-Request-ID": "X-Request-ID"}}
     described["description"] = " ".join(descriptions) or f"{HTTPStatus(status).phrase}."
     return {**described, "content": content} if content else described
 
@@ -173,7 +196,7 @@ def _add_problem(response: dict[str, Any], status: int, codes: dict[str, str], s
     response["description"] = "\n".join([response["description"], *lines]).strip()
     only = {"status": {"const": status}, "code": {"enum": list(codes)}}
     problem = {**schemas.answer(Problem), "properties": only}
-    response.setdefault("content", {})["application/problem+json"] = {"schema": problem}
-    headers = response.setdefault("headers", {"X-Request-ID": REQUEST_ID})
+    response.setdefault("content", {})[PROBLEM] = {"schema": problem}
+    headers = response.setdefault("headers", {"X-Request-ID": "X-Request-ID"})
     if status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER
+        headers["Retry-After"] = "Retry-After"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from flask import Blueprint, g
 from flask.typing import ResponseReturnValue
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
@@ -23,11 +24,15 @@ MAX_METADATA_BYTES = 16_384
 MAX_REVISION = 2**63 - 1
 
 
+AS_KEPT: JsonDict = {"minLength": 1, "maxLength": MAX_NAME_LENGTH}
+"""For the document; `tidy` says all that a name must be."""
+
+
 class PersonFields(Options):
     """What can be set of a person."""
 
-    name: str | None = None
-    external_id: str | None = None
+    name: str | None = Field(None, json_schema_extra=AS_KEPT)
+    external_id: str | None = Field(None, json_schema_extra=AS_KEPT)
     metadata: dict[str, Any] | None = None
 
     @field_validator("name", "external_id")

@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 from flask import Blueprint, g
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator, model_validator
+from pydantic import (
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
@@ -29,12 +37,23 @@ from recognizer.faces import Box
 from recognizer.gallery.rejections import NO_EMBEDDING
 from recognizer.service import RejectRequest
 
+NAMES = ("left", "top", "right", "bottom")
 CORNERS = re.compile(r"\s*,\s*".join([r"(-?[0-9]{1,6})"] * 4))
+AS_MANY: JsonDict = {"minItems": 128, "maxItems": 128}
+"""For the document; the gallery says all that an embedding must be."""
+
+CORNERS_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "description": "left,top,right,bottom", "pattern": "^-?[0-9]{1,6}(,-?[0-9]{1,6}){3}$"},
+        {"type": "object", "required": NAMES, "properties": {name: {"type": "integer"} for name in NAMES}},
+        {"type": "null"},
+    ]
+}
 
 
 class RejectOptions(Options):
-    embedding: list[Annotated[float, Field(strict=True)]] | None = None
-    box: tuple[int, int, int, int] | None = None
+    embedding: list[Annotated[float, Field(strict=True)]] | None = Field(None, json_schema_extra=AS_MANY)
+    box: Annotated[tuple[int, int, int, int] | None, WithJsonSchema(CORNERS_SCHEMA)] = None
     face: Literal["single", "largest"] | None = None
 
     @field_validator("embedding", mode="wrap")
@@ -50,9 +69,8 @@ class RejectOptions(Options):
     def _corners(cls, value: object) -> object:
         if value is None:
             return None
-        names = ("left", "top", "right", "bottom")
-        if isinstance(value, dict) and value.keys() == set(names):  # as /recognize gives it
-            value = ",".join(str(value[name]) for name in names)
+        if isinstance(value, dict) and value.keys() == set(NAMES):  # as /recognize gives it
+            value = ",".join(str(value[name]) for name in NAMES)
         found = CORNERS.fullmatch(value.strip()) if isinstance(value, str) else None
         left, top, right, bottom = map(int, found.groups()) if found else (0, 0, 0, 0)
         if not (left < right and top < bottom):

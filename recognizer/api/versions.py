@@ -21,11 +21,16 @@ def tagged(body: Mapping[str, object], version: str | None = None) -> Response:
         PreconditionFailed: the caller wants another one (If-Match).
     """
     response = jsonify(body)
-    tag = version or generate_etag(response.get_data())
-    response.set_etag(tag)
-    if (is_wanted := only_if()) is not None and not is_wanted(tag):
+    return conditional(response, version or generate_etag(response.get_data()))
+
+
+def conditional(response: Response, version: str) -> Response:
+    """The response with this version as its ETag, or 304, or PreconditionFailed, as `tagged` has it."""
+    response.set_etag(version)
+    if (is_wanted := only_if()) is not None and not is_wanted(version):
         raise PreconditionFailed("This has changed since it was read; read it again without If-Match.")
-    response.make_conditional(request)
+    # Werkzeug would answer 412 to what If-Match allows and If-None-Match has already
+    response.make_conditional({name: value for name, value in request.environ.items() if name != "HTTP_IF_MATCH"})
     return response
 
 

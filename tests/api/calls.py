@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg2
 from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
@@ -36,6 +37,18 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
+
+
+def empty(postgres_url: str) -> None:
+    """Take everything out of the gallery, keys and collections too."""
+    connection = psycopg2.connect(postgres_url)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
+            cursor.execute("DELETE FROM collections WHERE name <> 'default'")
+            cursor.execute("UPDATE collections SET threshold = NULL, target_fpir = NULL")
+    finally:
+        connection.close()
 
 
 def post(

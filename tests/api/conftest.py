@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg2
 import pytest
-from calls import Photos, encoded
+from calls import Photos, empty, encoded
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
@@ -43,14 +42,7 @@ def app(runtime: Runtime) -> Flask:
 @pytest.fixture
 def client(app: Flask, postgres_url: str) -> FlaskClient:
     """A client of the app over an empty gallery without keys."""
-    connection = psycopg2.connect(postgres_url)
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
-            cursor.execute("DELETE FROM collections WHERE name <> 'default'")
-            cursor.execute("UPDATE collections SET threshold = NULL, target_fpir = NULL")
-    finally:
-        connection.close()
+    empty(postgres_url)
     return app.test_client()
 
 
