@@ -27,10 +27,10 @@ HELLO: Final = b"retry: 2000\n: recognitions as they happen\n\n"
 HEARTBEAT: Final = b": heartbeat\n\n"
 
 WHAT_COMES: Final = (
-    "Server-sent events without an end. `recognition`: JSON with `request_id`, `time`, `collection`, `face` (its number "
-    "in the answer), `decision`, `person` (`id` and `name`; null unless `match`) and `confidence`. `ready`: from here on "
-    "nothing is missed. `away`: the database is away, and what happens is missed until the next `ready`. `lost`: the "
-    "client reads too slowly; the `events` oldest ones were left out."
+    "Server-sent events without an end. `recognition`: JSON with `request_id`, `time`, `collection`, `face` (its "
+    "number in the answer), `decision`, `person` (`id` and `name`; null unless `match`) and `confidence`. `ready`: "
+    "nothing is missed from here on. `away`: the database is away, and what happens is missed until the next `ready`. "
+    "`lost`: the client reads too slowly; the `events` oldest ones were left out."
 )
 
 THREADS_PER_STREAM: Final = 4
@@ -105,12 +105,15 @@ class EventStream:
 
     def __iter__(self) -> Iterator[bytes]:
         """For a server that sends it from a thread."""
-        yield HELLO
-        while (piece := self.take()) is not None:
-            if piece:
-                yield piece
-            else:
-                self._subscription.wait(HEARTBEAT_SECONDS)
+        try:
+            yield HELLO
+            while (piece := self.take()) is not None:
+                if piece:
+                    yield piece
+                else:
+                    self._subscription.wait(HEARTBEAT_SECONDS)
+        finally:
+            self.close()
 
 
 def announce(recognition: Recognition) -> None:
