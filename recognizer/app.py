@@ -12,6 +12,7 @@ from recognizer.api import (
     event,
     exposure,
     faces,
+    images,
     keys,
     observation,
     ops,
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
     app.register_blueprint(event.blueprint(), url_prefix="/v1")
+    app.register_blueprint(images.blueprint(), url_prefix="/v1")
     app.register_blueprint(people.blueprint(), url_prefix="/v1")
     app.register_blueprint(faces.blueprint(), url_prefix="/v1")
     app.register_blueprint(rejections.blueprint(), url_prefix="/v1")

@@ -217,9 +217,13 @@ def decide(faces: Sequence[Face], around: Neighbourhood, rule: Rule, *, unique: 
     return [_verdict(face, found, rule, who) for face, found, who in zip(faces, ranked, taken, strict=True)]
 
 
+def judged(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates, those marked who were rejected."""
+    return [_if_not_rejected(candidate) for candidate in candidates]
+
+
 def _ranked(candidates: list[Candidate]) -> list[Candidate]:
-    judged = [_if_not_rejected(candidate) for candidate in candidates]
-    return sorted(judged, key=lambda each: (-each.score, each.neighbour.distance, each.neighbour.person_id))
+    return sorted(judged(candidates), key=lambda each: (-each.score, each.neighbour.distance, each.neighbour.person_id))
 
 
 def is_rejected(neighbour: Neighbour) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from typing import Any
 
+from recognizer.comparing import Comparer
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
@@ -53,6 +54,7 @@ class Runtime:
         self.keys = Keys(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
         self.scenes = Scenes(self.engine, self.gallery, self.service)
+        self.comparer = Comparer(self.engine, self.gallery, settings)
 
     def health(self) -> dict[str, dict[str, Any]]:
         """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""

@@ -110,12 +110,19 @@ class Candidate(TypedDict):
     confidence: Score
 
 
-class SeenFace(TypedDict):
-    """One face of an image with its decision; what is said of the best candidate is null in an empty gallery."""
+class FoundFace(TypedDict):
+    """One face of an image."""
 
     box: Box
-    detection_score: float
+    detection_score: Annotated[float, Field(description="The detector's own figure: 0 at its decision point.")]
     quality: Quality
+    landmarks: NotRequired[Annotated[list[Point], Field(description="Five points, when included.")]]
+    embedding: NotRequired[Annotated[list[float], Field(description="128 numbers, when included.")]]
+
+
+class SeenFace(FoundFace):
+    """One face of an image with its decision; what is said of the best candidate is null in an empty gallery."""
+
     decision: Decision
     person: Annotated[PersonRef | None, Field(description="Null unless the decision is `match`.")]
     distance: Annotated[float | None, Field(description="Of the best candidate's nearest stored face.")]
@@ -125,17 +132,20 @@ class SeenFace(TypedDict):
     matched_face_id: str | None
     candidates: Annotated[list[Candidate], Field(description="`top_k` people, the surest first.")]
     reasons: list[str]
-    landmarks: NotRequired[Annotated[list[Point], Field(description="Five points, when included.")]]
-    embedding: NotRequired[Annotated[list[float], Field(description="128 numbers, when included.")]]
 
 
-class Recognition(Revised):
+class Timed(TypedDict):
+    """What an answer about images may have."""
+
+    timings_ms: NotRequired[Annotated[dict[str, float], Field(description="Per stage, when included.")]]
+
+
+class Recognition(Revised, Timed):
     """Who is in an image."""
 
     collection: str
     image: ImageFacts
     faces: Annotated[list[SeenFace], Field(description="The largest first; empty where there is no face.")]
-    timings_ms: NotRequired[Annotated[dict[str, float], Field(description="Per stage, when included.")]]
 
 
 class RecognitionAnswer(Answered, Recognition):

@@ -83,7 +83,7 @@ def recognize_event(images: tuple[bytes, ...], options: IdentifyOptions) -> Scen
         min_face_pixels=options.min_face_pixels,
         min_revision=options.min_revision,
     )
-    observation.note_recognition(scene.people, runtime().metrics, "/recognize/event")
+    observation.note_recognition(scene.people, runtime().metrics, "/recognize/event", image=None)
     observation.note(frames=len(images), refused_frames=len(scene.refused))
     answer: SceneAnswer = {
         "request_id": g.request_id,

@@ -26,12 +26,15 @@ HEARTBEAT_SECONDS: Final = 15.0
 HELLO: Final = b"retry: 2000\n: recognitions as they happen\n\n"
 HEARTBEAT: Final = b": heartbeat\n\n"
 
-WHAT_COMES: Final = (
-    "Server-sent events without an end. `recognition`: JSON with `request_id`, `time`, `collection`, `face` (its "
-    "number in the answer), `decision`, `person` (`id` and `name`; null unless `match`) and `confidence`. `ready`: "
-    "nothing is missed from here on. `away`: the database is away, and what happens is missed until the next `ready`. "
-    "`lost`: the client reads too slowly; the `events` oldest ones were left out."
-)
+WHAT_COMES: Final = """\
+Server-sent events without an end.
+
+- `recognition`: JSON with `request_id`, `time`, `collection`, `image` and `face` (their numbers in the request and in the
+  answer; no image where it is about several), `decision`, `person` (`id`, `name`; null unless `match`), `confidence`.
+- `ready`: nothing is missed from here on.
+- `away`: the database is away, and what happens is missed until the next `ready`.
+- `lost`: the client reads too slowly; the `events` oldest ones were left out.
+"""
 
 THREADS_PER_STREAM: Final = 4
 """Where each stream holds a thread, so many threads there have to be for each."""
@@ -116,8 +119,8 @@ class EventStream:
             self.close()
 
 
-def announce(recognition: Recognition) -> None:
-    """Tell whoever listens what was decided about each face; never an image or an embedding."""
+def announce(recognition: Recognition, image: int | None) -> None:
+    """Tell whoever listens what was decided about each face of an image; never an image or an embedding."""
     now = datetime.now(UTC).isoformat()
     news = []
     for number, (_, verdict) in enumerate(recognition.seen):
@@ -128,6 +131,7 @@ def announce(recognition: Recognition) -> None:
                 "request_id": g.request_id,
                 "time": now,
                 "collection": recognition.collection,
+                "image": image,
                 "face": number,
                 "decision": verdict.decision,
                 "person": {"id": best.neighbour.person_id, "name": best.neighbour.name} if best and is_match else None,

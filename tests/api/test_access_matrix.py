@@ -30,6 +30,7 @@ NOT_ENOUGH = {"recognize": "enroll", "enroll": "recognize", "admin": "enroll", "
 BODIES: dict[str, Callable[[Target], object]] = {
     "POST /enroll": lambda target: {"name": "Ada", "image": target.picture},
     "POST /v1/enroll": lambda target: {"name": "Ada", "image": target.picture},
+    "POST /v1/verify": lambda target: {"person_id": target.person_id, "image": target.picture},
     "POST /v1/keys": lambda target: {"scopes": ["recognize"], "collection": "default"},
     "POST /v1/keys/{key_id}/rotate": lambda target: {},
     "POST /v1/collections/{name}/calibrate": lambda target: {},
@@ -73,7 +74,7 @@ def routes(app: Flask) -> dict[str, str]:
     for rule in app.url_map.iter_rules():
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
-            found[f"{method} {path}"] = app.view_functions[rule.endpoint].scope
+            found[f"{method} {path}"] = app.view_functions[rule.endpoint].operation.scope
     return found
 
 

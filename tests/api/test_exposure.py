@@ -162,6 +162,18 @@ def test_a_wrong_key_is_logged_by_its_id_and_no_secret_is(
         assert secret not in text
 
 
+def test_the_line_of_a_request_names_its_key(
+    client: FlaskClient, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    record, key = runtime.keys.create(scopes=["enroll"])
+    caplog.set_level(logging.INFO)
+    client.get("/v1/people", headers={"X-API-Key": key})
+    client.get("/v1/keys", headers={"X-API-Key": key})  # for which it has no scope
+    client.get("/v1/people")
+    named = [getattr(each, "key_id", None) for each in caplog.records if each.message == "request"]
+    assert named == [record.id, record.id, None]
+
+
 def test_wrong_keys_are_forgotten_after_a_while_and_take_bounded_memory() -> None:
     now = 0.0
     wrong = WrongKeys(clock=lambda: now)

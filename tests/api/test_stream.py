@@ -47,6 +47,7 @@ def test_a_recognition_is_told_as_it_happens_and_tells_no_more_than_it_must(
         assert data == {
             "request_id": "abc-1",
             "collection": "default",
+            "image": 0,
             "face": number,
             "decision": face["decision"],
             "person": face["person"],

@@ -6,6 +6,7 @@ import datetime
 import http.client
 import ipaddress
 import json
+import select
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from test_supervisor import Service, wait_until
 from recognizer import config
 from recognizer.errors import StartupError
 from recognizer.servers.address import check_certificate
+from recognizer.servers.secure import SecureSocket
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn, which alone has TLS")
 
@@ -189,6 +192,41 @@ def test_a_renewed_certificate_is_taken_over_by_a_reload(service: SecureService,
     over.set()
     caller.join()
     assert failures == []
+
+
+def test_a_client_that_does_not_read_is_waited_for_by_nobody_and_gets_all_of_it(tmp_path: Path) -> None:
+    certificate, key = certify(tmp_path)
+    ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ours.load_cert_chain(certificate, key)
+    theirs = ssl.create_default_context(cafile=certificate)
+    one, other = socket.socketpair()
+    may_read = threading.Event()
+    received = bytearray()
+
+    def read() -> None:
+        with theirs.wrap_socket(other, server_hostname="localhost") as client:
+            client.sendall(b"hello")
+            may_read.wait(10)
+            while piece := client.recv(2**16):  # ends with the word that nothing more comes, or raises
+                received.extend(piece)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    heard = b""
+    with SecureSocket(one, ours) as server:
+        while not heard:
+            select.select([server], [], [], 10)
+            with suppress(BlockingIOError):
+                heard = server.recv(2**18)
+        server.sendall(MEGABYTE * 8)
+        assert server.unsent, "more than the system takes, and it has come back all the same"
+        may_read.set()
+        while server.unsent:
+            select.select([], [server], [], 10)
+            server.send_rest()
+        server.shutdown(socket.SHUT_WR)
+        reader.join(10)
+    assert (heard, bytes(received)) == (b"hello", MEGABYTE * 8)
 
 
 @pytest.mark.parametrize("wrong", ["no file", "another's key", "a password", "no certificate", "no server"])

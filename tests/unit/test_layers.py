@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks"},
     {"vision", "gallery"},
-    {"decisions", "admission", "scene", "news", "calibration", "service", "vitals", "runtime"},
+    {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
     {"api", "app"},
     {"host", "postgres", "supervisor", "check", "calibrate_command", "servers", "cli", "__main__"},
 ]
