@@ -174,6 +174,8 @@ def meet(case: Case, number: int, photo: bytes, stored: Stored) -> None:
         for part in options:
             part.pop("person_id", None)
         options[-1]["name"] = "Obama"
+    if case.media_type == "multipart/form-data" and case.operation.definition.raw["operationId"] == "recognize_event":
+        options[-1]["image"] = [photo]  # it fails only where no frame is a photo
     if case.media_type == "application/json" and isinstance(case.body, dict):
         text = base64.b64encode(photo).decode()
         case.body.update({name: text for name, value in case.body.items() if name.endswith("image")})
