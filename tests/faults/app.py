@@ -126,7 +126,7 @@ def serve(settings: Settings) -> None:
     from recognizer.servers import budget
 
     budget.YOUNG_SECONDS, budget.PAUSE_SECONDS = 0.5, 0.2  # patience that tests do not have
-    door.COURTESY_SECONDS = 0.2  # a busy machine may take longer than 20 ms to wake the other worker
+    door.COURTESY_SECONDS = float(os.environ.get("FAULTS_COURTESY_SECONDS", door.COURTESY_SECONDS))
     leave_out(os.environ.get("FAULTS_WITHOUT", ""))
     logs.configure(settings.log_level, settings.log_format)
     FaultyServer(settings).run()

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from functools import partial
 
+import pytest
 from fault_clients import Answer, Load, Server, StartServer, at_once, many, wait_until
 
 HALF_A_BODY = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\nhalf"
@@ -72,7 +73,10 @@ def test_it_is_normal_again_as_soon_as_the_load_ends(start: StartServer) -> None
     assert [answer.status for answer in answers] == [200, 200]
 
 
-def test_a_worker_without_a_free_thread_leaves_new_clients_to_one_that_has_some(start: StartServer) -> None:
+def test_a_worker_without_a_free_thread_leaves_new_clients_to_one_that_has_some(
+    start: StartServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAULTS_COURTESY_SECONDS", "0.2")  # a busy machine takes its time to wake the other worker
     server = start(workers=2, threads=2, queue_length=9)
     server.await_workers(2)
     busy: list[Answer] = []
