@@ -44,15 +44,17 @@ from _verification import (
     true_match_rate,
 )
 
-from recognizer import config
+from recognizer import comparing, config
 from recognizer.config import Settings, available_cores
 from recognizer.deadline import Deadline
+from recognizer.decisions import TargetRule
 from recognizer.errors import RecognizerError
 from recognizer.faces import Box
 from recognizer.vision.analysis import PhotoEngine
 from recognizer.vision.engine import open_engine
 from recognizer.vision.images import decoded
 
+TARGETS = (0.01, 0.003, 0.001)
 FALSE_MATCH_RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 REFERENCE = "face_recognition"
 REFERENCE_THRESHOLD = 0.6
@@ -224,7 +226,7 @@ def results_of(
     return results
 
 
-def report(results: Sequence[Result], pairs: Sequence[Pair]) -> None:
+def report(results: Sequence[Result], pairs: Sequence[Pair], photos: Sequence[str]) -> None:
     same, folds = np.array([pair.same for pair in pairs]), np.array([pair.fold for pair in pairs])
     print(f"{same.sum()} same and {(~same).sum()} different pairs of {len(results[0].looks)} photos\n")
     head = ("accuracy, %", "mean", "std. error", "no face = wrong", "at setting", "photos without face", "their pairs")
@@ -237,6 +239,8 @@ def report(results: Sequence[Result], pairs: Sequence[Pair]) -> None:
             print(f"FMR {rate:g} rests on {int(expected)} of the different pairs: rather a hint than a figure.")
         elif expected < 1:
             print(f"FMR {rate:g} cannot be measured: it takes {round(1 / rate):,} different pairs.")
+    head = ("as /v1/verify decides, FMR and FNMR, %", *(f"target_fpir {target:g}" for target in TARGETS))
+    print("\n" + table(head, (_verified_row(result, pairs, photos) for result in results)))
     head = ("processor time, ms", "per face", "per photo", "faces", "elapsed per photo", "ratio to the first")
     print("\n" + table(head, (_time_row(result, results[0]) for result in results)))
     if len(results) > 1:
@@ -263,6 +267,19 @@ def _accuracy_row(result: Result, folds: NDArray[np.int_]) -> tuple[object, ...]
 def _roc_row(result: Result, same: NDArray[np.bool_]) -> tuple[object, ...]:
     rates = (true_match_rate(result.distances, same, rate) for rate in FALSE_MATCH_RATES)
     return result.name, *("-" if rate is None else f"{rate * 100:.2f}" for rate in rates)
+
+
+def _verified_row(result: Result, pairs: Sequence[Pair], photos: Sequence[str]) -> tuple[object, ...]:
+    """Different people called the same, and the same person missed, by the rule for comparing one to one."""
+    embedding = {photo: look.embedding for photo, look in zip(photos, result.looks, strict=True)}
+    same = np.array([pair.same for pair in pairs])
+    cells = []
+    for target in TARGETS:
+        rule = TargetRule(target, people=1, shift=0.0)
+        found = (comparing.compare(embedding[pair.a], embedding[pair.b][None], rule) for pair in pairs)
+        called = np.array([candidate.score >= 0 for candidate in found])
+        cells.append(f"{called[~same].mean() * 100:.2f} {(~called[same]).mean() * 100:.2f}")
+    return result.name, *cells
 
 
 def _time_row(result: Result, first: Result) -> tuple[object, ...]:
@@ -320,7 +337,7 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Result], list[Pair]]:
+def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Result], list[Pair], list[str]]:
     """Check everything that can be wrong, then look at the photos."""
     texts = options.variant or [""]
     own = {"data_dir": folder, "workers": 1}
@@ -336,18 +353,18 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[Result], li
     ] * options.reference
     paths = [options.root / photo for photo in photos]
     looks = list(look_at_all(paths, variants, options.reference, options.workers))
-    return results_of(pairs, photos, names, looks, thresholds), pairs
+    return results_of(pairs, photos, names, looks, thresholds), pairs, photos
 
 
 def main() -> int:
     options = parse()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         try:
-            results, pairs = measure(options, Path(folder))
+            results, pairs, photos = measure(options, Path(folder))
         except (RecognizerError, ValueError, OSError, BrokenProcessPool) as error:
             print(f"Error: {error}", file=sys.stderr)
             return 1
-    report(results, pairs)
+    report(results, pairs, photos)
     save_picture(options.picture, 1, 1, drawing(results, pairs))
     return 0
 

@@ -7,6 +7,7 @@ the only one that writes the file, so that it can be rotated whatever the number
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from collections.abc import Iterable
 from logging.handlers import RotatingFileHandler
@@ -20,6 +21,10 @@ LogFormat = Literal["auto", "json", "text"]
 STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""What would begin a line of its own, or move about in a terminal; what follows a line feed is indented instead."""
+
+
 class TextFormatter(logging.Formatter):
     """`2026-01-31 12:00:00,000 INFO message key=value ...`; what a call passes as `extra` follows the message."""
 
@@ -28,7 +33,11 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         extras = (f"{name}={value}" for name, value in vars(record).items() if name not in STANDARD_FIELDS)
-        return " ".join([super().formatMessage(record), *extras])
+        return CONTROL.sub(_escaped, " ".join([super().formatMessage(record), *extras]))
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return "\n    " if character[0] == "\n" else character[0].encode("unicode_escape").decode()
 
 
 def formatter(log_format: LogFormat, is_terminal: bool = False) -> logging.Formatter:

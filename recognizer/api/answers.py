@@ -43,7 +43,7 @@ class Problem(TypedDict):
     code: Annotated[str, Field(description="Stable: programs decide by it.")]
     detail: Annotated[str, Field(description="A sentence that says what to do.")]
     request_id: str
-    refused: NotRequired[Annotated[list[Remark], Field(description="Of an enrolment: why, photo by photo.")]]
+    refused: NotRequired[Annotated[list[Remark], Field(description="Why none could be used, image by image.")]]
 
 
 class Document(TypedDict):
@@ -63,9 +63,9 @@ class PersonRef(TypedDict):
 
 
 class Remark(TypedDict):
-    """What is said of one photo of an enrolment."""
+    """What is said of one image of a request."""
 
-    index: Annotated[int, Field(description="Which photo of the request, counted from 0.")]
+    index: Annotated[int, Field(description="Which image of the request, counted from 0.")]
     code: str
     detail: str
     person: NotRequired[Annotated[PersonRef, Field(description="The other person whom it is about.")]]
@@ -110,12 +110,19 @@ class Candidate(TypedDict):
     confidence: Score
 
 
-class SeenFace(TypedDict):
-    """One face of an image with its decision; what is said of the best candidate is null in an empty gallery."""
+class FoundFace(TypedDict):
+    """One face of an image."""
 
     box: Box
-    detection_score: float
+    detection_score: Annotated[float, Field(description="The detector's own figure: 0 at its decision point.")]
     quality: Quality
+    landmarks: NotRequired[Annotated[list[Point], Field(description="Five points, when included.")]]
+    embedding: NotRequired[Annotated[list[float], Field(description="128 numbers, when included.")]]
+
+
+class SeenFace(FoundFace):
+    """One face of an image with its decision; what is said of the best candidate is null in an empty gallery."""
+
     decision: Decision
     person: Annotated[PersonRef | None, Field(description="Null unless the decision is `match`.")]
     distance: Annotated[float | None, Field(description="Of the best candidate's nearest stored face.")]
@@ -125,17 +132,20 @@ class SeenFace(TypedDict):
     matched_face_id: str | None
     candidates: Annotated[list[Candidate], Field(description="`top_k` people, the surest first.")]
     reasons: list[str]
-    landmarks: NotRequired[Annotated[list[Point], Field(description="Five points, when included.")]]
-    embedding: NotRequired[Annotated[list[float], Field(description="128 numbers, when included.")]]
 
 
-class Recognition(Revised):
+class Timed(TypedDict):
+    """What an answer about images may have."""
+
+    timings_ms: NotRequired[Annotated[dict[str, float], Field(description="Per stage, when included.")]]
+
+
+class Recognition(Revised, Timed):
     """Who is in an image."""
 
     collection: str
     image: ImageFacts
     faces: Annotated[list[SeenFace], Field(description="The largest first; empty where there is no face.")]
-    timings_ms: NotRequired[Annotated[dict[str, float], Field(description="Per stage, when included.")]]
 
 
 class RecognitionAnswer(Answered, Recognition):

@@ -8,9 +8,9 @@ request, and no proxy forwarded it or is said to (`trusted_proxies`).
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Request, current_app, g, request
 
@@ -23,8 +23,21 @@ from recognizer.gallery.keys import KeyRecord
 from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
 
-FORWARDING_HEADERS = ("Forwarded", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip")
+FORWARDING_HEADERS = (
+    "Forwarded",
+    "Via",
+    "X-Real-Ip",
+    "Client-Ip",
+    "X-Client-Ip",
+    "X-Cluster-Client-Ip",
+    "X-Original-Forwarded-For",
+    "Cf-Connecting-Ip",
+    "Fly-Client-Ip",
+    "True-Client-Ip",
+)
 FORWARDING_PREFIX = "X-Forwarded-"
+
+AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
 
 NOTHING = Nothing()
 
@@ -57,6 +70,7 @@ def route(
     takes: Takes = NOTHING,
     errors: Errors = (),
     headers: tuple[str, ...] = (),
+    needs_database: bool = True,
 ) -> None:
     """Register a view and declare all that a caller has to know of it; there is no other way to register one.
 
@@ -67,12 +81,13 @@ def route(
             saying.
         headers: those of the request that matter, but for If-Match and If-None-Match: the first goes with the error
             PreconditionFailed, the second with an answer 304.
+        needs_database: without it, the view is served while the database is away, to keys that were valid a minute ago.
     """
 
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
-            g.key = _authorize(scope)
+            g.key = _authorize(scope, may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
         return view(**arguments, **takes.read(request, runtime().settings))
@@ -105,19 +120,25 @@ def caller() -> str:
     return key.id if key is not None else "local"
 
 
-def _authorize(scope: str) -> KeyRecord | None:
+def check_key_again(scope: Scope) -> None:
+    """Ask the database for the request's key after all: the view's work turns out to need it."""
+    g.key = _authorize(scope, may_recall=False)
+
+
+def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
-        if _is_local(request) and not keys.any_created(request_deadline()):
+        if _is_local(request) and not keys.any_created(request_deadline(), may_recall=may_recall):
             return None
         raise Unauthorized(
             "An API key is needed: send it as X-API-Key. The first one is made on the server with "
             "`python -m recognizer keys create`."
         )
-    key = keys.verify(presented, request_deadline())
+    key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
+    g.key = key  # also for the log's line of a request that it is not enough for
     runtime().key_uses.note(key.id)
     if not key.allows(scope):
         raise Forbidden(f"This API key does not have the scope `{scope}`.")
@@ -136,13 +157,15 @@ def _is_local(request: Request) -> bool:
     forwarded = any(name in FORWARDING_HEADERS or name.startswith(FORWARDING_PREFIX) for name, _ in headers)
     if forwarded or runtime().settings.needs_key:
         return False
-    origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
-    return _names_this_machine(f"//{headers.get('Host', '')}") and (origin is None or _names_this_machine(origin))
-
-
-def _names_this_machine(url: str) -> bool:
-    try:
-        host = urlsplit(url).hostname
-    except ValueError:
+    if headers.get("Sec-Fetch-Site") == "cross-site":  # a picture or a link of another site's page, which has no Origin
         return False
-    return host is not None and is_loopback(host)
+    origin = headers.get("Origin")  # browsers name the page that sends a form or a script's request
+    return _names_this_machine(headers.get("Host", "")) and (
+        origin is None or _names_this_machine(origin.partition("://")[2])
+    )
+
+
+def _names_this_machine(authority: str) -> bool:
+    """Whether a host, perhaps with a port, is this machine; anything more in it is not understood."""
+    found = AUTHORITY.fullmatch(authority)
+    return found is not None and is_loopback(found[1])

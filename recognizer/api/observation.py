@@ -7,11 +7,13 @@ import re
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Flask, Response, g, request
 
+from recognizer.api.stream import announce
+from recognizer.errors import RecognizerError
 from recognizer.faces import Remark
 from recognizer.gallery.store import Enrolment
 from recognizer.metrics import Metrics, Tally
@@ -53,16 +55,51 @@ def note(**facts: Any) -> None:
     g.facts.update(facts)
 
 
-def note_recognition(recognition: Recognition, metrics: Metrics) -> None:
-    """Note how long the stages took and what was decided, without saying about whom."""
-    for stage, milliseconds in recognition.timings_ms.items():
-        metrics.observe("recognizer_stage_seconds", milliseconds / 1000, stage=stage)
+def note_recognition(
+    recognition: Recognition, metrics: Metrics, route: str = "/recognize", image: int | None = 0
+) -> None:
+    """Note how long the stages took and what was decided, without saying about whom; only who listens is told that.
+
+    Args:
+        image: its number in the request; None: it is about several.
+    """
+    announce(recognition, image)
     decisions = Counter(seen.verdict.decision for seen in recognition.seen)
     for decision, number in decisions.items():
         metrics.count("recognizer_decisions", number, decision=decision)
-    metrics.count("recognizer_faces", len(recognition.seen), route="/recognize")
-    timings = {stage: round(milliseconds, 1) for stage, milliseconds in recognition.timings_ms.items()}
-    note(faces=len(recognition.seen), decisions=dict(decisions), timings_ms=timings)
+    note_work(len(recognition.seen), recognition.timings_ms, metrics, route, decisions=dict(decisions))
+
+
+def note_batch(outcomes: Sequence[Recognition | RecognizerError], metrics: Metrics) -> None:
+    """Note the same of each image of a batch, in one line of the log."""
+    recognitions = [outcome for outcome in outcomes if isinstance(outcome, Recognition)]
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, Recognition):
+            note_recognition(outcome, metrics, image=number)
+    timings, decisions = Counter[str](), Counter[str]()
+    for recognition in recognitions:
+        timings.update(recognition.timings_ms)
+        decisions.update(seen.verdict.decision for seen in recognition.seen)
+    note(
+        images=len(outcomes),
+        errors=dict(Counter(outcome.code for outcome in outcomes if isinstance(outcome, RecognizerError))),
+        faces=decisions.total(),
+        decisions=dict(decisions),
+        timings_ms=_rounded(timings),
+    )
+
+
+def note_work(faces: int, timings_ms: Mapping[str, float], metrics: Metrics, route: str = "", **facts: Any) -> None:
+    """Note how many faces were found and how long the stages took; `route`: default: the request's."""
+    for stage, milliseconds in timings_ms.items():
+        metrics.observe("recognizer_stage_seconds", milliseconds / 1000, stage=stage)
+    route = route or (request.url_rule.rule if request.url_rule else "none")
+    metrics.count("recognizer_faces", faces, route=route)
+    note(faces=faces, timings_ms=_rounded(timings_ms), **facts)
+
+
+def _rounded(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(milliseconds, 1) for stage, milliseconds in timings_ms.items()}
 
 
 def note_enrolment(enrolment: Enrolment, metrics: Metrics) -> None:

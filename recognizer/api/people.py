@@ -75,7 +75,7 @@ class PeopleOptions(Options):
     external_id: str | None = None
     sort: Literal["name", "-name", "created_at", "-created_at"] = "name"
     limit: int = Field(50, ge=1, le=1000)
-    cursor: str | None = Field(None, max_length=2000)
+    cursor: str | None = Field(None, max_length=4000)
     min_revision: int = Field(0, ge=0, le=MAX_REVISION)
 
 

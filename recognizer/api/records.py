@@ -68,7 +68,7 @@ class MergerAnswer(Answered, Merger):
     """The answer of a merge."""
 
 
-class Erasure(TypedDict):
+class Erasure(Revised):
     """The receipt of a deletion, counted by table after the fact."""
 
     person_id: str
@@ -143,6 +143,7 @@ class CollectionErasure(TypedDict):
     deleted: dict[str, int]
     left: int
     revoked_keys: int
+    gallery_revision: Annotated[int | None, Field(description="Null where the collection is no more.")]
 
 
 class CollectionErasureAnswer(Answered, CollectionErasure):

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 from recognizer.api.answers import Problem
 from recognizer.api.operations import Operation
 from recognizer.api.takes import Body, Images
-from recognizer.api.uploads import Options
+from recognizer.api.uploads import OTHER, Options
 from recognizer.config import Settings
 
 REFERENCE = "#/components/schemas/{model}"
@@ -88,7 +88,8 @@ class Schemas:
     def _with_images(self, takes: Images, way: Literal["Json", "Form"]) -> type[Options]:
         """The options and the images beside them, as they are written in a form or in JSON."""
         most = takes.most(self._settings)
-        schema: dict[str, Any] = FILE if way == "Form" else BASE64
+        schema: dict[str, Any]
+        schema = one = FILE if way == "Form" else BASE64
         name = "image"
         if most > 1:
             name = "image" if way == "Form" else "images"
@@ -96,7 +97,10 @@ class Schemas:
         image = Annotated[Any, WithJsonSchema(schema)]
         field: Any = (image, ... if takes.at_least else Field(default_factory=str))
         title = takes.options.__name__.removesuffix("Options") + way
-        model: Any = create_model(title, __base__=takes.options, **{name: field})
+        fields = {name: field}
+        if takes.with_other:
+            fields[OTHER] = (Annotated[Any, WithJsonSchema(one)], Field(default_factory=str))
+        model: Any = create_model(title, __base__=takes.options, **fields)
         return cast(type[Options], model)
 
     @staticmethod
@@ -108,7 +112,7 @@ class Schemas:
         properties = schema["properties"]
         for name in [*properties]:
             properties[name].pop("default", None)
-            if kind == "form" and not name.endswith("image"):
+            if kind == "form" and name not in ("image", OTHER):
                 properties[name] = in_text(properties[name], objects=True)
         schema["properties"] = {name: of for name, of in properties.items() if of is not None}
 

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from recognizer.api import answers, records
 from recognizer.api.problems import remark
 from recognizer.decisions import Candidate
-from recognizer.faces import Box, Person, Quality, Rejection, StoredFace
+from recognizer.faces import Analysis, Box, Face, Person, Quality, Rejection, StoredFace
 from recognizer.gallery.store import CollectionErasure, CollectionOverview, Enrolment, Erasure, Merger, PersonDetails
 from recognizer.service import Recognition, Seen
 
 
 def recognition(found: Recognition, top_k: int, include: Collection[str]) -> answers.Recognition:
     """The answer of /recognize, without its request id."""
-    analysis = found.analysis
-    body: answers.Recognition = {
+    return {
         "collection": found.collection,
         "gallery_revision": found.revision,
-        "image": {"width": analysis.width, "height": analysis.height, "format": analysis.format},
+        "image": image(found.analysis),
         "faces": [seen_face(seen, top_k, include) for seen in found.seen],
+        **timings(found.timings_ms, include),
     }
-    if "timings" in include:
-        body["timings_ms"] = {stage: round(ms, 2) for stage, ms in found.timings_ms.items()}
+
+
+def timings(stages_ms: Mapping[str, float], include: Collection[str]) -> answers.Timed:
+    """How long the stages took, where that is asked for."""
+    return {"timings_ms": rounded(stages_ms)} if "timings" in include else {}
+
+
+def rounded(stages_ms: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds by stage."""
+    return {stage: round(ms, 2) for stage, ms in stages_ms.items()}
+
+
+def image(of: Analysis) -> answers.ImageFacts:
+    """An image as it was sent; its size is that of the upright one."""
+    return {"width": of.width, "height": of.height, "format": of.format}
+
+
+def found_face(face: Face, include: Collection[str]) -> answers.FoundFace:
+    """A face in an image, by itself."""
+    body: answers.FoundFace = {
+        "box": box(face.box),
+        "detection_score": round(face.detection_score, 4),
+        "quality": quality(face.quality),
+    }
+    if "landmarks" in include:
+        body["landmarks"] = [{"x": x, "y": y} for x, y in face.landmarks]
+    if "embedding" in include:
+        body["embedding"] = [float(value) for value in face.embedding]
     return body
 
 
@@ -30,10 +56,8 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> answers.SeenF
     """One face of a photo with its decision."""
     face, verdict = seen
     best = verdict.best
-    body: answers.SeenFace = {
-        "box": box(face.box),
-        "detection_score": round(face.detection_score, 4),
-        "quality": quality(face.quality),
+    return {
+        **found_face(face, include),
         "decision": verdict.decision,
         "person": _who(best) if best and verdict.decision == "match" else None,
         "distance": round(best.neighbour.distance, 6) if best else None,
@@ -51,11 +75,6 @@ def seen_face(seen: Seen, top_k: int, include: Collection[str]) -> answers.SeenF
         ],
         "reasons": list(verdict.reasons),
     }
-    if "landmarks" in include:
-        body["landmarks"] = [{"x": x, "y": y} for x, y in face.landmarks]
-    if "embedding" in include:
-        body["embedding"] = [float(value) for value in face.embedding]
-    return body
 
 
 def enrolment(done: Enrolment) -> answers.Enrolment:
@@ -114,16 +133,22 @@ def stored_face(face: StoredFace) -> records.StoredFace:
 
 def erasure(erased: Erasure) -> records.Erasure:
     """The receipt of a deletion."""
-    return {"person_id": erased.person_id, "deleted": dict(erased.deleted), "left": erased.left}
+    return {
+        "person_id": erased.person_id,
+        "deleted": dict(erased.deleted),
+        "left": erased.left,
+        "gallery_revision": erased.revision,
+    }
 
 
 def collection_erasure(erased: CollectionErasure) -> records.CollectionErasure:
-    """The receipt of a collection's deletion."""
+    """The receipt of a collection's deletion; without a revision, where the collection is no more."""
     return {
         "collection": erased.name,
         "deleted": dict(erased.deleted),
         "left": erased.left,
         "revoked_keys": erased.revoked_keys,
+        "gallery_revision": erased.revision,
     }
 
 

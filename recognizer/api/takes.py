@@ -76,11 +76,16 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Images in one of the ways of `uploads.read`, options beside them; `at_most` None: as many as an enrolment may."""
+    """Images in one of the ways of `uploads.read`, options beside them; `at_most` None: as many as an enrolment may.
+
+    `with_other`: there may be an `other_image`, too. `empty_ones`: images of 0 bytes are left to the view.
+    """
 
     options: type[Options]
     at_least: int = 1
     at_most: int | None = 1
+    with_other: bool = False
+    empty_ones: bool = False
     errors: Errors = (
         errors.InvalidRequest,
         errors.ImageMissing,
@@ -90,9 +95,16 @@ class Images:
     )
 
     def read(self, request: Request, settings: Settings) -> dict[str, Any]:
-        """`images`, the bytes of each, and `options`."""
-        upload = uploads.read(request, self.most(settings), min_images=self.at_least)
-        return {"images": upload.images, "options": uploads.options_as(self.options, upload.options)}
+        """`images`, the bytes of each, `options`, and `other_image` where there may be one."""
+        upload = uploads.read(
+            request,
+            self.most(settings),
+            min_images=self.at_least,
+            with_other=self.with_other,
+            empty_ones=self.empty_ones,
+        )
+        other = {"other_image": upload.other_image} if self.with_other else {}
+        return {"images": upload.images, "options": uploads.options_as(self.options, upload.options), **other}
 
     def most(self, settings: Settings) -> int:
         """How many images one request may have."""

@@ -36,6 +36,9 @@ HOW_TO_SEND = (
     'as raw body with Content-Type: image/jpeg, or as JSON {"image": "<base64>"}.'
 )
 
+OTHER = "other_image"
+"""The part, or member of the JSON, with the image that another one is compared with."""
+
 BROKEN_OFF = "The upload broke off or is malformed; send it again."
 """For an OSError, in which servers put their own words for a malformed chunk or a lost client."""
 
@@ -93,14 +96,21 @@ class UploadRequest(Request):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The images of a request, in order, and its options as they were written."""
+    """The images of a request, in order, its options as they were written, and what it calls `other_image`."""
 
     images: tuple[bytes, ...]
     options: dict[str, Any]
+    other_image: bytes | None = None
 
 
-def read(request: Request, max_images: int, *, min_images: int = 1) -> Upload:
+def read(
+    request: Request, max_images: int, *, min_images: int = 1, with_other: bool = False, empty_ones: bool = False
+) -> Upload:
     """Take images and options out of a request.
+
+    Args:
+        with_other: there may be an image of the name `other_image`, too.
+        empty_ones: leave images of 0 bytes to the caller.
 
     Raises:
         ImageMissing: no image (unless `min_images` is 0), or an empty one.
@@ -108,7 +118,7 @@ def read(request: Request, max_images: int, *, min_images: int = 1) -> Upload:
         InvalidRequest: broken JSON, bad base64, an option given twice, too many images, an upload that broke off.
     """
     try:
-        images, options = _take(request)
+        images, options, other_image = _take(request, with_other)
     except OSError as error:
         raise InvalidRequest(BROKEN_OFF) from error
     if len(images) < min_images:
@@ -116,19 +126,27 @@ def read(request: Request, max_images: int, *, min_images: int = 1) -> Upload:
     if len(images) > max_images:
         raise InvalidRequest(f"The request has {len(images)} images; send at most {max_images} at a time.")
     for index, image in enumerate(images):
-        if not image:
-            raise ImageMissing(f"Image {index} is empty (0 bytes); check the file that is sent.")
-    return Upload(tuple(images), {**single_values(request.args), **options})
+        if not empty_ones:
+            refuse_empty(image, f"Image {index}")
+    if other_image is not None:
+        refuse_empty(other_image, f"`{OTHER}`")
+    return Upload(tuple(images), {**single_values(request.args), **options}, other_image)
 
 
-def _take(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+def refuse_empty(image: bytes, which: str) -> None:
+    """Raise ImageMissing where there is nothing in an image."""
+    if not image:
+        raise ImageMissing(f"{which} is empty (0 bytes); check the file that is sent.")
+
+
+def _take(request: Request, with_other: bool) -> tuple[list[bytes], dict[str, Any], bytes | None]:
     kind = (request.mimetype or "").lower()
     if kind == "multipart/form-data":
-        return _from_form(request)
+        return _from_form(request, with_other)
     if kind == "application/json":
-        return _from_json(request)
+        return _from_json(request, with_other)
     if kind.startswith("image/"):
-        return [request.get_data(cache=False)], {}
+        return [request.get_data(cache=False)], {}, None
     if not kind and not request.content_length:
         raise ImageMissing(f"The request has no body. {HOW_TO_SEND}")
     raise ImageUnsupported(f"Content-Type {kind or 'is missing, which'} is not understood. {HOW_TO_SEND}")
@@ -152,18 +170,27 @@ def options_as(model: type[Model], options: dict[str, Any]) -> Model:
         raise InvalidRequest(f"Option `{name}`: {reason}." if name else f"{reason}.") from None
 
 
-def _from_form(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+def _from_form(request: Request, with_other: bool) -> tuple[list[bytes], dict[str, Any], bytes | None]:
     options = single_values(request.form)
-    if "image" in options:
-        raise ImageMissing("The form part `image` is text, not a file; with curl write -F image=@photo.jpg.")
+    known = ("image", OTHER) if with_other else ("image",)
+    for name in known:
+        if name in options:
+            raise ImageMissing(f"The form part `{name}` is text, not a file; with curl write -F {name}=@photo.jpg.")
     for name in request.files:
-        if name != "image":
-            raise ImageMissing(f"The file part is called `{name[:50]}`; call it `image`.")
+        if name not in known:
+            raise ImageMissing(f"The file part is called `{name[:50]}`; call it `{'` or `'.join(known)}`.")
+    others = _parts(request, OTHER)
+    if len(others) > 1:
+        raise InvalidRequest(f"The request has {len(others)} parts `{OTHER}`; send one.")
+    return _parts(request, "image"), options, others[0] if others else None
+
+
+def _parts(request: Request, name: str) -> list[bytes]:
     images = []
-    for part in request.files.getlist("image"):
+    for part in request.files.getlist(name):
         with closing(part):
             images.append(part.read())
-    return images, options
+    return images
 
 
 def json_object(request: Request) -> dict[str, Any]:
@@ -207,7 +234,7 @@ def form_options(request: Request) -> dict[str, Any]:
     return {**single_values(request.args), **form}
 
 
-def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+def _from_json(request: Request, with_other: bool) -> tuple[list[bytes], dict[str, Any], bytes | None]:
     body = json_object(request)
     if "image" in body and "images" in body:
         _refuse_json("give either `image` or `images`")
@@ -216,19 +243,23 @@ def _from_json(request: Request) -> tuple[list[bytes], dict[str, Any]]:
         images = [body.pop("image")] if body.get("image") is not None else []
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         _refuse_json("`image` must be a base64 string, `images` a list of them")
-    return [_from_base64(index, image) for index, image in enumerate(images)], body
+    other = body.pop(OTHER, None) if with_other else None
+    if not isinstance(other, str | None):
+        _refuse_json(f"`{OTHER}` must be a base64 string")
+    decoded = [_from_base64(f"Image {index}", image) for index, image in enumerate(images)]
+    return decoded, body, None if other is None else _from_base64(f"`{OTHER}`", other)
 
 
-def _from_base64(index: int, text: str) -> bytes:
+def _from_base64(which: str, text: str) -> bytes:
     if text.startswith("data:"):
         _, comma, text = text.partition(",")
         if not comma:
-            raise InvalidRequest(f"Image {index} is a data: URI without a comma; the base64 text follows a comma.")
+            raise InvalidRequest(f"{which} is a data: URI without a comma; the base64 text follows a comma.")
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidRequest(
-            f"Image {index} is not valid base64; a path or a URL is not accepted, send the image itself."
+            f"{which} is not valid base64; a path or a URL is not accepted, send the image itself."
         ) from None
 
 

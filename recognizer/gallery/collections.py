@@ -71,12 +71,16 @@ class CollectionOverview:
 
 @dataclass(frozen=True, slots=True)
 class CollectionErasure:
-    """The receipt of a deletion: how many rows went, per table, how many are left (0), how many keys ended with it."""
+    """The receipt of a deletion: how many rows went, per table, how many are left (0), how many keys ended with it.
+
+    `revision` is that of a collection that was only emptied.
+    """
 
     name: str
     deleted: Mapping[str, int]
     left: int
     revoked_keys: int
+    revision: int | None
 
 
 def find(cursor: Cursor, name: str, min_revision: int = 0) -> Collection:
@@ -195,9 +199,9 @@ def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionEra
     for table, statement in ERASE.items():
         cursor.execute(statement, (collection_id,))
         deleted[table] = cursor.rowcount
-    revoked = 0
+    revoked, revision = 0, None
     if comparable(name) == DEFAULT:
-        grow_revision(cursor, collection_id)
+        revision = grow_revision(cursor, collection_id)
         deleted["collections"] = 0
     else:
         cursor.execute(
@@ -208,7 +212,7 @@ def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionEra
         deleted["collections"] = cursor.rowcount
     cursor.execute(COUNT_LEFT, {"id": collection_id})
     (left,) = cursor.fetchall()[0]
-    return CollectionErasure(found.collection.name, deleted, left, revoked)
+    return CollectionErasure(found.collection.name, deleted, left, revoked, revision)
 
 
 def _check(values: Mapping[str, float | None]) -> None:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from psycopg2.extensions import cursor as Cursor
 
@@ -21,6 +21,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, KeyNotFound
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.recent import Recent
 
 SCOPES = ("recognize", "enroll", "admin")
 """What a key may allow; `admin` includes the others."""
@@ -68,6 +69,8 @@ class Keys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._valid: Recent[KeyRecord] = Recent()
+        self._none_created: Recent[Literal[True]] = Recent()
 
     def create(
         self,
@@ -115,7 +118,7 @@ class Keys:
                 "ORDER BY key.created_at, key.id",
                 (None if collection is None else comparable(collection),),
             )
-            return [_record(row[1:]) for row in cursor.fetchall()]
+            return [_record(row) for row in cursor.fetchall()]
 
     def rotate(
         self,
@@ -162,28 +165,44 @@ class Keys:
             cursor.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (record.id,))
             return _find(cursor, record.id)
 
-    def verify(self, presented: str, deadline: Deadline | None = None) -> KeyRecord | None:
+    def verify(self, presented: str, deadline: Deadline | None = None, *, may_recall: bool = False) -> KeyRecord | None:
         """The record of the key that somebody presents, or None when it is not valid.
 
-        What is written like a key takes the same query and the same comparison, whether or not there is one of its id.
+        What is written like a key takes the same query and comparison, whether or not there is one of its id.
+        With `may_recall`, a key that the database found valid within the last minute is so while it is away.
         """
         key = KEY.fullmatch(presented)
         if key is None:
             return None
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SELECT + " WHERE key.id = %s", (key[1],))
-            row = cursor.fetchone()
-        is_right = hmac.compare_digest(bytes(row[0]) if row else NOBODYS_SHA256, _sha256(key[2]))
-        if row is None or not is_right:
-            return None
-        record = _record(row[1:])
-        return record if record.is_valid else None
+        key_id, sha256 = key[1], _sha256(key[2])
+        record = self._valid.ask(
+            f"{key_id} {sha256.hex()}",
+            lambda limit: self._look_up(key_id, sha256, limit),
+            deadline,
+            may_recall=may_recall,
+        )
+        return record if record and record.is_valid else None
 
-    def any_created(self, deadline: Deadline | None = None) -> bool:
-        """Whether there has ever been a key; to revoke the last one opens the service to nobody."""
+    def _look_up(self, key_id: str, sha256: bytes, deadline: Deadline | None) -> KeyRecord | None:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT EXISTS (SELECT FROM api_keys)")
-            return bool(cursor.fetchall()[0][0])
+            cursor.execute(PRESENTED, (key_id, NOBODYS_SHA256))
+            stored, *row = cursor.fetchall()[0]
+        if not hmac.compare_digest(bytes(stored), sha256):
+            return None
+        record = _record(row)
+        return record if record.id == key_id and record.is_valid else None
+
+    def any_created(self, deadline: Deadline | None = None, *, may_recall: bool = False) -> bool:
+        """Whether there has ever been a key; to revoke the last one opens the service to nobody.
+
+        With `may_recall`, there is none while the database is away, if there was none within the last minute.
+        """
+        return not self._none_created.ask("", self._is_empty, deadline, may_recall=may_recall)
+
+    def _is_empty(self, deadline: Deadline | None) -> Literal[True] | None:
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT NOT EXISTS (SELECT FROM api_keys)")
+            return cursor.fetchall()[0][0] or None
 
     def any_active(self, deadline: Deadline | None = None) -> bool:
         """Whether there is a key that is valid."""
@@ -199,10 +218,19 @@ class Keys:
 
 
 SELECT = """
+    SELECT key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at, key.expires_at,
+           key.rotated_at, key.last_used_at
+    FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
+"""
+PRESENTED = """
     SELECT key.secret_sha256, key.id, key.label, key.scopes, collection.name, key.created_at, key.revoked_at,
            key.expires_at, key.rotated_at, key.last_used_at
     FROM api_keys AS key LEFT JOIN collections AS collection ON collection.id = key.collection_id
+    WHERE key.id = %s
+    UNION ALL SELECT %s, '', '', '{recognize}', NULL, now(), NULL, NULL, NULL, NULL
+    ORDER BY id DESC LIMIT 1
 """
+"""The key of that id, or nobody's, which is as much to fetch and to read."""
 
 
 def _check_end(expires_at: datetime | None) -> None:
@@ -222,7 +250,7 @@ def _find(cursor: Cursor, key_id: str, collection: str | None = None, *, lock: b
     row = cursor.fetchone()
     if row is None:
         raise KeyNotFound(NO_SUCH_KEY)
-    return _record(row[1:])
+    return _record(row)
 
 
 NO_SUCH_KEY = "There is no key with this id; the list of keys shows them all."
@@ -242,7 +270,7 @@ def _sha256(secret: str) -> bytes:
 
 
 def _collection_id(cursor: Cursor, name: str) -> int:
-    cursor.execute("SELECT id FROM collections WHERE name_key = %s", (comparable(name),))
+    cursor.execute("SELECT id FROM collections WHERE name_key = %s FOR KEY SHARE", (comparable(name),))
     row = cursor.fetchone()
     if row is None:
         raise CollectionNotFound(f"There is no collection `{name[:100]}`.")

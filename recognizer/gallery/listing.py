@@ -121,7 +121,7 @@ def _literally(text: str) -> str:
 
 
 def _cursor(query: PeopleQuery, place: list[str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([query.digest(), *place]).encode()).decode()
+    return base64.urlsafe_b64encode(json.dumps([query.digest(), *place], ensure_ascii=False).encode()).decode()
 
 
 def _place(given: str, query: PeopleQuery, order: Order) -> list[str]:

@@ -28,11 +28,14 @@ DROP_DUPLICATES = """
 
 # "This face is not that person's", and it is a face of the other: that they are one says that it was not so.
 DROP_REFUTED = """
+    WITH face AS MATERIALIZED (
+        SELECT person_id, regexp_replace(model_id, '/[^/]*$', '') COLLATE "C" AS space, embedding
+        FROM faces WHERE person_id IN (%(gone)s, %(into)s)
+    )
     DELETE FROM rejections AS said
     WHERE said.person_id IN (%(gone)s, %(into)s) AND EXISTS (
-        SELECT FROM faces AS face
-        WHERE face.person_id IN (%(gone)s, %(into)s) AND face.person_id <> said.person_id
-          AND regexp_replace(face.model_id, '/[^/]*$', '') = said.space
+        SELECT FROM face
+        WHERE face.person_id <> said.person_id AND face.space = said.space
           AND face.embedding <-> said.embedding < %(same)s
     )
 """

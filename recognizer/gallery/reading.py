@@ -1,4 +1,4 @@
-"""The enrolled faces themselves, for work that looks at all of a collection: calibration."""
+"""The enrolled faces themselves: of a whole collection for calibration, of one person for comparing one to one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import Vector
+from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
-from recognizer.faces import space_of
+from recognizer.faces import PersonRef, space_of
+from recognizer.gallery import people, templates
+from recognizer.gallery.collections import Collection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
 
@@ -122,3 +125,60 @@ def embeddings(
 def _person(rows: list[tuple[str, str, str, Vector]]) -> EnrolledPerson:
     person_id, name = rows[0][:2]
     return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), np.stack([row[3].to_numpy() for row in rows]))
+
+
+@dataclass(frozen=True, slots=True)
+class PersonFaces:
+    """One person's faces in one space, and the faces in it that were said not to be theirs."""
+
+    person: PersonRef
+    collection: Collection
+    face_ids: tuple[str, ...]
+    embeddings: NDArray[np.float32] = field(repr=False, compare=False)
+    """(n, 128), in the order of `face_ids`."""
+    rejected: NDArray[np.float32] = field(repr=False, compare=False)
+    """(m, 128)"""
+
+
+PERSON = """
+    SELECT person.name, collection.name, collection.threshold, collection.target_fpir, collection.revision
+    FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
+    WHERE person.id = %s
+"""
+
+# The model is compared in a way that no index has: without statistics the planner would read all faces of the model.
+FACES_OF_PERSON = """
+    SELECT face.id, face.embedding
+    FROM faces AS face
+    JOIN spaces AS space ON space.collection_id = face.collection_id AND ARRAY[face.model_id] <@ space.model_ids
+    WHERE face.person_id = %s AND space.name = %s
+    ORDER BY face.created_at DESC, face.id
+    LIMIT %s
+"""
+
+
+def person_faces(
+    cursor: Cursor, person_id: str, model_id: str, collection: str | None, min_revision: int = 0
+) -> PersonFaces:
+    """Read a person's latest faces, as many as make a template; `Gallery.person_faces` says what it raises."""
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    person_id = people.require(cursor, person_id, collection, min_revision)
+    cursor.execute(PERSON, (person_id,))
+    name, *of_collection = cursor.fetchall()[0]
+    space = space_of(model_id)
+    cursor.execute(FACES_OF_PERSON, (person_id, space, templates.MAX_FACES))
+    faces = cursor.fetchall()
+    cursor.execute("SELECT embedding FROM rejections WHERE person_id = %s AND space = %s", (person_id, space))
+    rejected = [row[0] for row in cursor.fetchall()]
+    return PersonFaces(
+        PersonRef(person_id, name),
+        Collection(*of_collection),
+        tuple(face_id for face_id, _ in faces),
+        _matrix([embedding for _, embedding in faces]),
+        _matrix(rejected),
+    )
+
+
+def _matrix(vectors: list[Vector]) -> NDArray[np.float32]:
+    """(n, 128), also where n is 0."""
+    return np.array([vector.to_numpy() for vector in vectors], np.float32).reshape(-1, 128)

@@ -15,7 +15,7 @@ from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, W
 from recognizer.gallery.listing import PeopleQuery
 from recognizer.gallery.merging import Merger
 from recognizer.gallery.people import Erasure, PersonDetails
-from recognizer.gallery.reading import EnrolledPeople
+from recognizer.gallery.reading import EnrolledPeople, PersonFaces
 from recognizer.gallery.versions import Condition
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Idempotency",
     "Merger",
     "PersonDetails",
+    "PersonFaces",
 ]
 
 
@@ -49,6 +50,23 @@ class Gallery(CollectionStore):
     def embeddings(self, collection: str, model_id: str, deadline: Deadline) -> EnrolledPeople:
         """The faces of a collection themselves, or a sample of very many; see `reading.embeddings`."""
         return reading.embeddings(self._pool, collection, model_id, deadline)
+
+    def person_faces(
+        self,
+        person_id: str,
+        model_id: str,
+        deadline: Deadline,
+        *,
+        collection: str | None = None,
+        min_revision: int = 0,
+    ) -> PersonFaces:
+        """A person's faces that can be compared with those of a model, and what was said not to be theirs.
+
+        Raises:
+            PersonNotFound, GalleryBehind: as `person` does.
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return reading.person_faces(cursor, person_id, model_id, collection, min_revision)
 
     def stale_cohorts(self, deadline: Deadline) -> int:
         """How many people's cohort figures wait to be brought up to date; see `cohorts`."""

@@ -36,6 +36,7 @@ def test_a_deleted_person_is_gone_everywhere(client: FlaskClient, photo: Photos)
     person = enroll(client, "Ada", photo["obama"], photo["obama2"])["person"]
     receipt = client.delete(f"/v1/people/{person['id']}").json
     assert (receipt["deleted"]["people"], receipt["deleted"]["faces"], receipt["left"]) == (1, 2, 0)
+    assert receipt["gallery_revision"] == client.get("/v1/collections/default").json["gallery_revision"]
     (face,) = post(client, "/recognize", photo["obama"]).json["faces"]
     assert face["decision"] == "unknown"
     assert_problem(client.get(f"/v1/people/{person['id']}"), 404, "person_not_found")

@@ -73,6 +73,18 @@ def test_people_are_sorted_filtered_and_paged(client: FlaskClient, photo: Photos
     assert "another query" in assert_problem(other, 400, "invalid_request")["detail"]
 
 
+def test_the_longest_names_are_paged_too(client: FlaskClient, photo: Photos) -> None:
+    """The letter is three when compared without case."""
+    for number in range(3):
+        person(client, "\u0390" * 199 + str(number), photo["obama"])
+    cursor, found = None, []
+    while not found or cursor:
+        page = client.get("/v1/people", query_string={"limit": 1, **({"cursor": cursor} if cursor else {})}).json
+        found += [each["name"][-1] for each in page["people"]]
+        cursor = page["next_cursor"]
+    assert found == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize(
     "query",
     [

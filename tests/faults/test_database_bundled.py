@@ -124,3 +124,23 @@ def test_a_database_that_can_only_read_recognises_and_refuses_to_enrol(service: 
         postmaster(service).send_signal(signal.SIGHUP)
     wait_for("enrolling to work again", lambda: enroll(service.url, "Writer", photo, force="true").status_code == 201)
     assert all_slots_work(service, photo)
+
+
+def compare(service: Service, photo: bytes) -> httpx.Response:
+    return httpx.post(f"{service.url}/v1/verify", files={"image": photo, "other_image": photo}, timeout=30)
+
+
+def detect(service: Service, photo: bytes) -> httpx.Response:
+    return httpx.post(f"{service.url}/v1/detect", files={"image": photo}, timeout=30)
+
+
+def test_faces_are_found_and_compared_while_the_database_is_frozen(service: Service, photo: bytes) -> None:
+    assert all_slots_work(service, photo)  # both workers have seen that there is no key
+    with frozen(postmaster(service)), ThreadPoolExecutor(4) as threads:
+        for ask_one in (detect, compare) * 2:
+            answers = list(threads.map(lambda _: ask(lambda: ask_one(service, photo)), range(4)))  # noqa: B023
+            assert {answer.status for answer in answers} == {200}
+            assert max(answer.seconds for answer in answers) < 5, "a second for the database, and patience"
+        assert ask(lambda: recognize(service.url, photo))[:2] == AWAY
+    wait_until_works(service, photo, seconds=20)
+    assert all_slots_work(service, photo)

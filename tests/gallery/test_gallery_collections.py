@@ -137,7 +137,7 @@ def test_deleting_a_collection_leaves_nothing_of_it_and_all_of_the_others(
         "people": 2,
         "collections": 1,
     }
-    assert (receipt.left, receipt.revoked_keys) == (0, 0)
+    assert (receipt.left, receipt.revoked_keys, receipt.revision) == (0, 0, None)
     for table in ("people", "faces", "templates", "cohorts", "spaces", "collections"):
         assert sql(f"SELECT count(*) FROM {table}") == [(1,)], table
     for call in (
@@ -165,7 +165,7 @@ def test_the_default_collection_is_emptied_and_stays(
     gallery.enrol("default", [new_face(), new_face()], name="Ada", deadline=deadline)
     receipt = gallery.delete_collection("Default", deadline)
     assert (receipt.deleted["people"], receipt.deleted["faces"], receipt.deleted["collections"]) == (1, 2, 0)
-    assert (receipt.left, receipt.revoked_keys) == (0, 0)
+    assert (receipt.left, receipt.revoked_keys, receipt.revision) == (0, 0, 2)
     kept = gallery.collection_overview("default", deadline)
     assert (kept.people, kept.faces, kept.collection.threshold, kept.collection.revision) == (0, 0, 0.5, 2)
     assert keys.verify(secret) is not None
@@ -187,6 +187,21 @@ def test_keys_end_with_their_collection_and_open_nothing(gallery: Gallery, pool:
     assert {key.id for key in keys.list() if key.revoked_at is not None} == {bound.id, revoked.id}
     gallery.create_collection("Visitors", {}, deadline)
     assert keys.verify(secret) is None, "a new collection of that name is another one"
+
+
+@pytest.mark.usefixtures("visitors")
+def test_a_key_for_a_collection_that_is_being_deleted_is_not_made(
+    pool: Pool, sql: Sql, eventually: Callable[..., None]
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(1) as threads:
+        with pool.connection() as connection, connection.cursor() as cursor:
+            cursor.execute("DELETE FROM people; DELETE FROM collections WHERE name_key = 'visitors'")
+            making = threads.submit(Keys(pool).create, scopes=["recognize"], collection="visitors")
+            eventually(lambda: sql(waiting) == [(1,)])
+        with pytest.raises(CollectionNotFound):
+            making.result(60)
+    assert sql("SELECT count(*) FROM api_keys") == [(0,)]
 
 
 @pytest.mark.usefixtures("visitors")

@@ -252,6 +252,18 @@ def test_merging_enrolling_and_erasing_at_once_leave_a_sound_gallery(
     assert sql("SELECT count(*) FROM people") == sql("SELECT count(*) FROM templates")
 
 
+def test_who_keeps_the_cohorts_waits_for_nobody(gallery: Gallery, enrol: Enrol, pool: Pool) -> None:
+    """Else it would hold rows of some people and wait for others that somebody who merges holds, and the other way."""
+    ada, _, _ = enrol("Ada"), enrol("Aida"), enrol("Grace")
+    with pool.connection() as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT FROM cohorts WHERE person_id = %s FOR UPDATE", (ada.person_id,))
+        assert cohorts.bring_up_to_date(pool, Deadline(5)) == 3
+        assert gallery.stale_cohorts(Deadline(60)) == 1
+    while cohorts.bring_up_to_date(pool, Deadline(60)):
+        pass
+    assert gallery.stale_cohorts(Deadline(60)) == 0
+
+
 def test_two_who_merge_each_other_get_one_person(gallery: Gallery, enrol: Enrol, sql: Sql) -> None:
     for _ in range(5):
         ada, wrong = enrol("Ada"), enrol("Aida")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from recognizer.deadline import Deadline
-from recognizer.errors import CollectionNotFound
+from recognizer.errors import CollectionNotFound, GalleryBehind, PersonNotFound
 from recognizer.faces import NewFace
 from recognizer.gallery import reading
 from recognizer.gallery.pool import Pool
@@ -99,3 +99,36 @@ def test_of_very_many_a_sample_is_read_and_always_the_same(
 def test_an_unknown_collection_is_not_found(gallery: Gallery, deadline: Deadline) -> None:
     with pytest.raises(CollectionNotFound):
         gallery.embeddings("nope", "space/1crop", deadline)
+
+
+def test_one_persons_faces_are_those_of_the_space_newest_first_with_what_was_rejected(
+    gallery: Gallery, deadline: Deadline, enrol: Callable[..., list[NewFace]], new_face: MakeFace, sql: Sql
+) -> None:
+    older = enrol("Ada", 1)
+    newer = enrol("Ada", 1, "space/6crop")
+    enrol("Ada", 2, "other/1crop")
+    enrol("Bob", 1)
+    (person_id,) = (person.id for person in gallery.people("default", query="Ada", deadline=deadline)[0])
+    not_hers, elsewhere = new_face().embedding, new_face().embedding
+    gallery.reject(person_id, not_hers, "space/1crop", "local", deadline)
+    _, revision = gallery.reject(person_id, elsewhere, "other/1crop", "local", deadline)
+    found = gallery.person_faces(person_id.upper(), "space/1crop", deadline, collection="Default")
+    assert (found.person.id, found.person.name) == (person_id, "Ada")
+    assert (found.collection.name, found.collection.revision) == ("default", revision)
+    assert [row.tobytes() for row in found.embeddings] == [face.embedding.tobytes() for face in newer + older]
+    stored = {face.id for face in gallery.person(person_id, deadline).faces}
+    assert len(set(found.face_ids) & stored) == 2
+    assert np.array_equal(found.rejected, not_hers[None])
+    nothing = gallery.person_faces(person_id, "third/1crop", deadline)
+    assert (nothing.embeddings.shape, nothing.rejected.shape, nothing.face_ids) == ((0, 128), (0, 128), ())
+
+
+def test_one_persons_faces_are_not_read_for_others_or_from_an_older_state(
+    gallery: Gallery, deadline: Deadline, enrol: Callable[..., list[NewFace]]
+) -> None:
+    enrol("Ada", 1)
+    ((ada,), _) = gallery.people("default", deadline=deadline)
+    with pytest.raises(PersonNotFound):
+        gallery.person_faces(ada.id, "space/1crop", deadline, collection="another")
+    with pytest.raises(GalleryBehind):
+        gallery.person_faces(ada.id, "space/1crop", deadline, min_revision=2)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from recognizer import config, networks
 from recognizer.config import Settings
@@ -97,6 +98,7 @@ def test_settings_are_frozen() -> None:
 
 def test_masked_settings_hold_no_secret() -> None:
     settings = config.load({"database_url": "postgresql://u:hunter2@db/x"})
+    settings = settings.model_copy(update={"rate_limit_storage": SecretStr("redis://:hunter2@counts:6379")})
     assert "hunter2" not in str(settings.masked())
     assert "hunter2" not in repr(settings)
 
@@ -125,6 +127,14 @@ def test_a_child_process_sees_exactly_the_same_settings(monkeypatch: pytest.Monk
 )
 def test_loopback_is_this_machine_alone(host: str, loopback: bool) -> None:
     assert networks.is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [({}, False), ({"host": "::1"}, False), ({"host": "0.0.0.0"}, True), ({"trusted_proxies": 1}, True)],
+)
+def test_a_key_is_needed_where_others_can_reach_the_service(settings: dict[str, object], needed: bool) -> None:
+    assert config.load(settings).needs_key is needed
 
 
 def test_the_shipped_file_documents_every_setting_with_its_default() -> None:

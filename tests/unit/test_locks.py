@@ -28,6 +28,7 @@ COMPILED = {
     "psycopg2-binary",
     "pydantic-core",
     "scipy",
+    "wrapt",
 }
 """These have wheels for Windows (64-bit x86), Python 3.11 to 3.14. Before another one is added here, look:
 pip download --no-deps --only-binary=:all: --platform win_amd64 --python-version 3.11 NAME==VERSION
