@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from recognizer.api.answers import Answered, PersonRef, Revised
 
 
-class People(TypedDict):
+class CalibratedPeople(TypedDict):
     """How many people there are, and how many of them it could learn from."""
 
     enrolled: int
@@ -18,7 +18,7 @@ class People(TypedDict):
     with_two_photos: int
 
 
-class Photos(TypedDict):
+class CalibratedPhotos(TypedDict):
     """How many photos there are, and how many of them it could learn from."""
 
     enrolled: int
@@ -117,8 +117,8 @@ class Calibration(Answered, Revised):
     """What to expect from the enrolled people of a collection, and what to mend."""
 
     collection: str
-    people: People
-    photos: Photos
+    people: CalibratedPeople
+    photos: CalibratedPhotos
     rule: RuleInForce | None
     figures: list[Figure]
     recommendation: Recommendation

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,6 +52,8 @@ ANSWER_HEADERS: dict[str, dict[str, Any]] = {
     "ETag": {"description": "Of this state; see If-Match, If-None-Match.", "schema": {"type": "string"}},
 }
 
+UNVERSIONED = "_unversioned"
+
 SHARED_CODES = 3
 """A problem response of so few code words is written once and referred to by them."""
 
@@ -66,7 +70,7 @@ class Route:
     def name(self) -> str:
         """Unique: the view's name, and a word more for a path without its version."""
         blueprint, _, name = str(self.rule.endpoint).rpartition(".")
-        return f"{name}_unversioned" if blueprint == "images" else name
+        return f"{name}{UNVERSIONED}" if blueprint == "images" else name
 
     @property
     def tag(self) -> str:
@@ -103,10 +107,12 @@ def document(app: Flask, settings: Settings) -> dict[str, Any]:
         spec.components.header(name, header)
     found = routes(app)
     schemas = Schemas((route.operation for route in found), settings)
+    examples = json.loads(importlib.resources.files(__package__).joinpath("examples.json").read_text(encoding="utf-8"))
+    schemas.components["Problem"]["examples"] = [examples["problem"]]
     for name, schema in schemas.components.items():
         spec.components.schema(name, schema)
     for route in found:
-        described = _operation(route, schemas)
+        described = _operation(route, schemas, examples["operations"].get(route.name.removesuffix(UNVERSIONED), {}))
         for status, response in described["responses"].items():
             described["responses"][status] = _shared(spec, status, response)
         spec.path(view=route.view, app=app, operations={method: described for method in route.methods})
@@ -126,7 +132,7 @@ def _shared(spec: APISpec, status: str, response: dict[str, Any]) -> dict[str, A
     return name
 
 
-def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas, example: dict[str, Any]) -> dict[str, Any]:
     summary, _, rest = inspect.cleandoc(route.view.__doc__ or "").partition("\n")
     operation = route.operation
     described: dict[str, Any] = {
@@ -141,7 +147,16 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         described["requestBody"] = schemas.body(operation.takes)
     if operation.scope != "public":
         described["security"] = [{scheme: [operation.scope]} for scheme in SECURITY_SCHEMES]
+    _add_example(described, example)
     return described
+
+
+def _add_example(described: dict[str, Any], example: dict[str, Any]) -> None:
+    if "request" in example:
+        described["requestBody"]["content"]["application/json"]["example"] = example["request"]
+    for status, response in described["responses"].items():
+        if "answer" in example and status in ("200", "201"):
+            response["content"]["application/json"]["example"] = example["answer"]
 
 
 def _parameters(route: Route, schemas: Schemas) -> Iterator[dict[str, Any]]:

@@ -49,8 +49,8 @@ class Schemas:
         self._references = {key: schema for (key, _), schema in found.items()}
         self.components: dict[str, dict[str, Any]] = definitions.get("$defs", {})
         for kind, of in wanted:
-            if kind == "form":
-                self._write_as_text(self._resolved(self._references["form", of]))
+            if isinstance(of, Images):
+                self._write_beside_a_query(kind, self._resolved(self._references[kind, of]))
 
     def of(self, options: type[Options]) -> dict[str, Any]:
         """The schema of the options of a query string."""
@@ -103,15 +103,18 @@ class Schemas:
         model: Any = create_model(title, __base__=takes.options, **fields)
         return cast(type[Options], model)
 
-    def _write_as_text(self, schema: dict[str, Any]) -> None:
-        """In a form all but the files is text; an object is JSON text, as OpenAPI has it of forms."""
-        for name, of in list(schema["properties"].items()):
-            if name not in ("image", OTHER):
-                text = in_text(of, objects=True)
-                if text is None:
-                    del schema["properties"][name]
-                else:
-                    schema["properties"][name] = text
+    @staticmethod
+    def _write_beside_a_query(kind: Kind, schema: dict[str, Any]) -> None:
+        """A default stands in the query alone: a client that sent it in the body would overrule what the query says.
+
+        In a form all but the files is text; an object is JSON text, as OpenAPI has it of forms.
+        """
+        properties = schema["properties"]
+        for name in [*properties]:
+            properties[name].pop("default", None)
+            if kind == "form" and name not in ("image", OTHER):
+                properties[name] = in_text(properties[name], objects=True)
+        schema["properties"] = {name: of for name, of in properties.items() if of is not None}
 
     def _resolved(self, reference: dict[str, Any]) -> dict[str, Any]:
         name = reference.get("$ref", "").rpartition("/")[2]

@@ -36,6 +36,20 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
 
 
+def test_every_schema_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+    assert [name for name in document["components"]["schemas"] if "__" in name] == []
+
+
+def test_no_default_in_a_body_overrules_the_query(document: dict[str, Any]) -> None:
+    for route, operation in operations(document).items():
+        content = operation.get("requestBody", {}).get("content", {})
+        if "image/*" in content:
+            for kind in ("multipart/form-data", "application/json"):
+                name = content[kind]["schema"]["$ref"].rpartition("/")[2]
+                properties = document["components"]["schemas"][name]["properties"]
+                assert not [each for each, schema in properties.items() if "default" in schema], route
+
+
 def test_every_route_is_in_it_and_nothing_more(app: Flask, document: dict[str, Any]) -> None:
     served = {
         f"{method} {rule.rule}" for rule in app.url_map.iter_rules() for method in rule.methods - {"HEAD", "OPTIONS"}
