@@ -9,6 +9,7 @@ from recognizer.api import (
     calibration,
     collections,
     docs,
+    event,
     exposure,
     faces,
     images,
@@ -18,6 +19,7 @@ from recognizer.api import (
     people,
     problems,
     rejections,
+    stream,
     v1,
 )
 from recognizer.api.uploads import UploadRequest
@@ -46,6 +48,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     problems.register(app)
     app.register_blueprint(v1.images())
     app.register_blueprint(v1.images(), url_prefix="/v1", name="v1_images")
+    app.register_blueprint(event.blueprint(), url_prefix="/v1")
     app.register_blueprint(images.blueprint(), url_prefix="/v1")
     app.register_blueprint(people.blueprint(), url_prefix="/v1")
     app.register_blueprint(faces.blueprint(), url_prefix="/v1")
@@ -53,6 +56,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
+    app.register_blueprint(stream.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
     app.register_blueprint(docs.blueprint())
     return app

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     max_request_bytes: int = Field(64 * 2**20, ge=2**10, le=2**31)
     max_images_per_enrolment: int = Field(20, ge=1, le=1000)
     queue_length: int = Field(4, ge=0, le=1000)
+    event_streams: int = Field(8, ge=0, le=1000)
     queue_timeout_seconds: float = Field(5.0, gt=0, le=300)
     request_timeout_seconds: float = Field(30.0, gt=0, le=600)
 

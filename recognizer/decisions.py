@@ -96,7 +96,7 @@ class Rule(Protocol):
     """What is asked of a candidate."""
 
     ambiguous_odds: ClassVar[float]
-    """By how much the best candidate must be ahead of the second to be told from them."""
+    """By more than this the best candidate must be ahead of the second to be told from them."""
 
     def candidates(self, probe: Embedding, near: Sequence[Neighbour]) -> list[Candidate]:
         """The neighbours of a probe as candidates, in no particular order."""
@@ -281,7 +281,7 @@ def _decided(face: Face, best: Candidate, second: Candidate | None, rule: Rule) 
         return "low_quality", [f"The face is {flaws(face.quality)}; a better image of it may tell more.", *reasons]
     if best.score < 0:
         return "unknown", reasons
-    if second and second.score > best.score - rule.ambiguous_odds:
+    if second and second.score >= best.score - rule.ambiguous_odds:
         return "ambiguous", [f"{best.neighbour.name} and {second.neighbour.name} are about equally alike.", *reasons]
     return "match", reasons
 

@@ -92,14 +92,28 @@ class DuplicatePhoto(Unusable):
     code = "duplicate_photo"
 
 
-class EnrolmentRefused(RecognizerError):
-    """No photo of the enrolment could be used; `refused` says why, photo by photo."""
+class AllRefused(RecognizerError):
+    """None of the images of a request could be used; `refused` says why, image by image."""
 
-    code = "enrolment_refused"
+    summary: ClassVar[str] = "No image could be used."
 
     def __init__(self, refused: Sequence[Remark]) -> None:
         self.refused = tuple(refused)
-        super().__init__("No photo could be enrolled. " + " ".join(r.detail for r in self.refused[:3]))
+        super().__init__(" ".join([self.summary, *(r.detail for r in self.refused[:3])]))
+
+
+class EnrolmentRefused(AllRefused):
+    """No photo of the enrolment could be used."""
+
+    code = "enrolment_refused"
+    summary = "No photo could be enrolled."
+
+
+class FramesRefused(AllRefused):
+    """No frame of the event could be read."""
+
+    code = "frames_refused"
+    summary = "No frame could be read."
 
 
 # -- what is not there, or in the way --

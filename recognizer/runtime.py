@@ -17,6 +17,8 @@ from recognizer.gallery.migrate import pending
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.metrics import Metrics, Tally
+from recognizer.news import News
+from recognizer.scene import Scenes
 from recognizer.service import Service
 from recognizer.vision.engine import Engine, open_engine
 from recognizer.vitals import Vitals
@@ -46,10 +48,12 @@ class Runtime:
             opening.callback(self.engine.close)
             opening.enter_context(CohortKeeper(self.pool))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
+            self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
         self.gallery = Gallery(self.pool)
         self.keys = Keys(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
+        self.scenes = Scenes(self.engine, self.gallery, self.service)
         self.comparer = Comparer(self.engine, self.gallery, settings)
 
     def health(self) -> dict[str, dict[str, Any]]:
@@ -68,6 +72,10 @@ class Runtime:
             if missing:
                 checks["migrations"]["detail"] = f"Not applied yet: {', '.join(missing)}."
         return checks
+
+    def end_streams(self) -> None:
+        """End the answers that have no end; new ones are refused."""
+        self.news.end()
 
     def close(self) -> None:
         """Close the models, then the pool."""

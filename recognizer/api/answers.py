@@ -43,7 +43,7 @@ class Problem(TypedDict):
     code: Annotated[str, Field(description="Stable: programs decide by it.")]
     detail: Annotated[str, Field(description="A sentence that says what to do.")]
     request_id: str
-    refused: NotRequired[Annotated[list[Remark], Field(description="Of an enrolment: why, photo by photo.")]]
+    refused: NotRequired[Annotated[list[Remark], Field(description="Why none could be used, image by image.")]]
 
 
 class Document(TypedDict):
@@ -63,9 +63,9 @@ class PersonRef(TypedDict):
 
 
 class Remark(TypedDict):
-    """What is said of one photo of an enrolment."""
+    """What is said of one image of a request."""
 
-    index: Annotated[int, Field(description="Which photo of the request, counted from 0.")]
+    index: Annotated[int, Field(description="Which image of the request, counted from 0.")]
     code: str
     detail: str
     person: NotRequired[Annotated[PersonRef, Field(description="The other person whom it is about.")]]

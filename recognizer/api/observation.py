@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+from recognizer.api.stream import announce
 from recognizer.errors import RecognizerError
 from recognizer.faces import Remark
 from recognizer.gallery.store import Enrolment
@@ -54,19 +55,27 @@ def note(**facts: Any) -> None:
     g.facts.update(facts)
 
 
-def note_recognition(recognition: Recognition, metrics: Metrics) -> None:
-    """Note how long the stages took and what was decided, without saying about whom."""
+def note_recognition(
+    recognition: Recognition, metrics: Metrics, route: str = "/recognize", image: int | None = 0
+) -> None:
+    """Note how long the stages took and what was decided, without saying about whom; only who listens is told that.
+
+    Args:
+        image: its number in the request; None: it is about several.
+    """
+    announce(recognition, image)
     decisions = Counter(seen.verdict.decision for seen in recognition.seen)
     for decision, number in decisions.items():
         metrics.count("recognizer_decisions", number, decision=decision)
-    note_work(len(recognition.seen), recognition.timings_ms, metrics, "/recognize", decisions=dict(decisions))
+    note_work(len(recognition.seen), recognition.timings_ms, metrics, route, decisions=dict(decisions))
 
 
 def note_batch(outcomes: Sequence[Recognition | RecognizerError], metrics: Metrics) -> None:
     """Note the same of each image of a batch, in one line of the log."""
     recognitions = [outcome for outcome in outcomes if isinstance(outcome, Recognition)]
-    for recognition in recognitions:
-        note_recognition(recognition, metrics)
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, Recognition):
+            note_recognition(outcome, metrics, image=number)
     timings, decisions = Counter[str](), Counter[str]()
     for recognition in recognitions:
         timings.update(recognition.timings_ms)

@@ -26,7 +26,7 @@ STATUS: dict[type[errors.RecognizerError], int] = {
     errors.ImageTooLarge: 413,
     errors.ImageUnsupported: 415,
     errors.Unusable: 422,
-    errors.EnrolmentRefused: 422,
+    errors.AllRefused: 422,
     errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
@@ -46,7 +46,7 @@ def status_of(error: type[errors.RecognizerError]) -> int:
 def codes_of(error: type[errors.RecognizerError]) -> set[str]:
     """The code words of the answer to an error of this class."""
     refusals = {each.code for each in errors.Unusable.__subclasses__()}
-    return {error.code} | (refusals if error is errors.EnrolmentRefused else set())
+    return {error.code} | (refusals if issubclass(error, errors.AllRefused) else set())
 
 
 def register(app: Flask) -> None:
@@ -92,10 +92,10 @@ def _domain_error(error: errors.RecognizerError) -> Response:
         return _unexpected_error(error)
     members: dict[str, Any] = {}
     code = error.code
-    if isinstance(error, errors.EnrolmentRefused):
+    if isinstance(error, errors.AllRefused):
         members["refused"] = [remark(each) for each in error.refused]
         codes = {r.code for r in error.refused}
-        code = codes.pop() if len(codes) == 1 else code  # one reason for all photos is the reason
+        code = codes.pop() if len(codes) == 1 else code  # one reason for all images is the reason
     response = problem(status, code, str(error), **members)
     if isinstance(error, errors.Unavailable | errors.RateLimited):
         response.headers["Retry-After"] = str(error.retry_after_seconds)

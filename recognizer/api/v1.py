@@ -22,14 +22,19 @@ ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefus
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
 
-class RecognizeOptions(Options):
+class IdentifyOptions(Options):
+    """What can be said about who is compared with whom."""
+
     collection: str = Field("default", min_length=1, max_length=100)
     threshold: float | None = Field(None, gt=0, lt=2, allow_inf_nan=False)
     top_k: int = Field(1, ge=1, le=100)
     min_face_pixels: int | None = Field(None, ge=20, le=10_000)
     min_revision: int = Field(0, ge=0, lt=2**63)
-    unique: bool = False
     include: Annotated[frozenset[Literal["landmarks", "embedding", "timings"]], Words()] = frozenset()
+
+
+class RecognizeOptions(IdentifyOptions):
+    unique: bool = False
 
 
 class EnrolOptions(PersonFields):

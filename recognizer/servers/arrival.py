@@ -11,6 +11,7 @@ import io
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from gunicorn.http.body import ChunkedReader
@@ -38,6 +39,7 @@ class Stage(enum.Enum):
     WAITING = enum.auto()  # complete, for a thread
     RUNNING = enum.auto()
     SENDING = enum.auto()  # answered, the client is slow to read
+    STREAMING = enum.auto()  # answered without an end, from the main loop
     LEAVING = enum.auto()  # answered for the last time; what still arrives is thrown away
     CLOSED = enum.auto()
 
@@ -50,6 +52,7 @@ class ClientSocket(socket.socket):
         self.setblocking(False)
         self.unsent = bytearray()
         self.was_answered = False
+        self.hand_over: Callable[[Any], None] | None = None
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Take all of it; `send_rest` goes on with what is left."""
@@ -147,6 +150,7 @@ class Connection:
         self.watched = 0
         self.thread_id: int | None = None
         self.is_kept = False
+        self.stream: Any = None
         self._head = bytearray()
         self._body_bytes = 0
         self._missing_bytes = 0
@@ -220,6 +224,16 @@ class Connection:
         """The path, when it is a health check."""
         is_probe = self.request.path in PROBES and self.request.method in ("GET", "HEAD")
         return self.request.path if is_probe else None
+
+    def hand_over(self, stream: Any) -> None:
+        """Go on with `stream` after the answer that the app begins now, which ends with the connection.
+
+        Args:
+            stream: has `take()`, what is to be sent now (None: nothing any more), `on_news(wake)` and `close()`.
+        """
+        self.stream = stream
+        self.request.version = (1, 0)  # in HTTP/1.1, gunicorn would write the end of the answer
+        self.request.force_close()
 
     def unchunk(self) -> None:
         """Decode a chunked body; in a thread, before the app reads it and takes our error for its own.

@@ -54,6 +54,7 @@ def serve(settings: Settings, app: Flask, watched: Path = PACKAGE) -> int:
         before = _state(watched)
         while not stop.wait(LOOK_SECONDS) and _state(watched) == before:
             pass
+        app.extensions["recognizer"].end_streams()
         server.shutdown()
         thread.join(settings.stop_timeout_seconds)
     return 0 if stop.is_set() else RELOAD

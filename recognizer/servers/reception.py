@@ -25,6 +25,7 @@ from recognizer.servers.limits import Limits
 from recognizer.servers.refusal import message
 from recognizer.servers.seats import Seats
 from recognizer.servers.secure import SecureSocket
+from recognizer.servers.streams import Streams
 
 LOGGER = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class Reception:
         self._connections: set[Connection] = set()
         self._guests: dict[Connection, None] = {}  # idle or arriving, the longest first: whoever has to make room
         self._seats = Seats(worker, limits, self._answered, self._close)
+        self._streams = Streams(worker, limits, self._watch, self._close)
         self._door = Door(worker.sockets, self._poller, self._seats.free_places, self._welcome, self._make_room)
         self._look_at = 0.0
         self._held_bytes = 0
@@ -78,10 +80,12 @@ class Reception:
             self._look_at = now + LOOK_SECONDS
             for connection in [each for each in self._connections if each.until <= now]:
                 self._expire(connection)
+            self._streams.turn()
 
     def close_doors(self) -> None:
         """Take in who has connected already, and nobody after; idle clients may still send what is on its way."""
         self._door.close()
+        self._streams.turn()
         leave = time.monotonic() + LINGER_SECONDS
         for connection in self._connections:
             if connection.stage is Stage.IDLE:
@@ -125,6 +129,8 @@ class Reception:
             self._receive(connection)
         elif connection.stage is Stage.SENDING:
             self._go_on_sending(connection)
+        elif connection.stage is Stage.STREAMING:
+            self._streams.on_event(connection)
         elif connection.stage is Stage.LEAVING and not self._received(connection):
             self._close(connection)
 
@@ -186,11 +192,13 @@ class Reception:
     # -- who goes --
 
     def _answered(self, connection: Connection, keep: bool) -> None:
-        if connection.stage is Stage.CLOSED:
-            return
         self._let_go_of(connection)
         connection.is_kept = keep
-        if connection.sock.unsent:
+        if connection.stream is not None:
+            self._streams.hold(connection)
+        elif connection.stage is Stage.CLOSED:
+            return
+        elif connection.sock.unsent:
             connection.enter(Stage.SENDING, self._limits.send_seconds)
             self._watch(connection, selectors.EVENT_WRITE)
         else:
@@ -277,6 +285,7 @@ class Reception:
         self._watch(connection, 0)
         connection.stage = Stage.CLOSED
         self._connections.discard(connection)
+        self._streams.forget(connection)
         connection.sock.close()
 
     def _watch(self, connection: Connection, events: int) -> None:

@@ -66,6 +66,7 @@ class Server:
             while not self._stopping and not budget.is_spent():  # the supervisor starts another
                 self._turn()
             self._take_in_who_waits()
+            self._app.extensions["recognizer"].end_streams()
             wasyncore.dispatcher.close(self._listener)  # the port, not the wake-up that finishing needs
             until = time.monotonic() + self._settings.stop_timeout_seconds
             while any(channel.is_busy() for channel in self._channels()) and time.monotonic() < until:

@@ -103,6 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     def serve(self, connection: Connection) -> bool:
         """Answer a request that has arrived in full; whether its connection is kept. Runs in a thread."""
         connection.thread_id = threading.get_ident()
+        connection.sock.hand_over = connection.hand_over
         try:
             connection.unchunk()
             return bool(self.handle_request(connection.request, connection) and connection.parser.finish_body())
@@ -111,6 +112,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         except Exception as error:  # noqa: BLE001 - what the app does not handle itself; answered and logged
             self.handle_error(connection.request, connection.sock, connection.client, error)
             return False
+        finally:
+            connection.sock.hand_over = None  # a circle that would keep a closed connection for a while
 
     def ask_for_successor(self) -> None:
         """Go, but not before another worker serves."""

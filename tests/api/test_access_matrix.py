@@ -138,8 +138,8 @@ def answer(client: FlaskClient, route: str, key: str | None, target: Target) -> 
     if method in ("POST", "PATCH", "PUT"):
         arguments["json"] = BODIES.get(route, lambda target: {"image": target.picture})(target)
     # each from an address of its own: many wrong keys from one are another answer
-    response = client.open(path, method=method, environ_base={"REMOTE_ADDR": next(addresses)}, **arguments)
-    return response.status_code
+    with client.open(path, method=method, environ_base={"REMOTE_ADDR": next(addresses)}, **arguments) as response:
+        return response.status_code
 
 
 def test_the_document_has_every_route_with_its_scope(app: Flask) -> None:

@@ -32,7 +32,7 @@ class Scribe:
         """A request with JSON, or without a body."""
         return self._write(method, path, body, self._client.open(path, method=method, json=body, headers=self.headers))
 
-    def upload(self, path: str, *photos: bytes, **options: Any) -> Any:
+    def upload(self, path: str, *photos: bytes, **options: str) -> Any:
         """A form with photos."""
         return self._write("POST", path, None, post(self._client, path, *photos, headers=self.headers, **options))
 
@@ -59,7 +59,6 @@ def written(app: Flask, client: FlaskClient, photo: Photos) -> dict[str, Any]:
     """A day at a service, from the first photo to the last key."""
     scribe = Scribe(app, client)
     of_people(scribe, photo)
-    of_images(scribe, photo)
     of_collections(scribe)
     of_keys(scribe)
     scribe.send("GET", "/health/live")
@@ -74,6 +73,11 @@ def of_people(scribe: Scribe, photo: Photos) -> None:
     twice = scribe.upload("/v1/enroll", photo["obama3"], name="B. Obama", force="true")["person"]["id"]
     one = f"/v1/people/{made['person']['id']}"
     scribe.upload("/v1/recognize", photo["obama2"])
+    scribe.upload("/v1/recognize/batch", photo["obama2"], b"no photo")
+    scribe.upload("/v1/recognize/event", photo["obama2"], photo["obama3"])
+    scribe.upload("/v1/detect", photo["obama2"])
+    scribe.upload("/v1/embed", photo["obama2"])
+    scribe.upload("/v1/verify", photo["obama2"], person_id=made["person"]["id"])
     scribe.upload(f"{one}/faces", photo["obama2"])
     scribe.send("GET", "/v1/people?limit=2")
     scribe.send("GET", one)
@@ -85,13 +89,6 @@ def of_people(scribe: Scribe, photo: Photos) -> None:
     scribe.send("POST", "/v1/collections/default/calibrate")
     scribe.send("DELETE", f"{one}/faces/{made['enrolled'][0]['face_id']}")
     scribe.send("DELETE", f"/v1/people/{biden}")
-
-
-def of_images(scribe: Scribe, photo: Photos) -> None:
-    scribe.upload("/v1/detect", photo["obama"])
-    scribe.upload("/v1/embed", photo["obama"])
-    scribe.upload("/v1/verify", photo["obama"], other=photo["obama2"])
-    scribe.upload("/v1/recognize/batch", photo["obama"], photo["biden"][:5000])
 
 
 def of_collections(scribe: Scribe) -> None:

@@ -28,6 +28,9 @@ class Closing:
     def __init__(self, trace: Path) -> None:
         self._trace = trace
 
+    def end_streams(self) -> None:
+        """There are none."""
+
     def close(self) -> None:
         with self._trace.open("a") as file:
             file.write(f"{os.getpid()}\n")

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 LAYERS = [
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks"},
     {"vision", "gallery"},
-    {"decisions", "admission", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
+    {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
     {"api", "app"},
     {"host", "postgres", "supervisor", "check", "calibrate_command", "servers", "cli", "__main__"},
 ]
@@ -37,7 +37,7 @@ ROOMS = {
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
-    "scipy": {"decisions"},
+    "scipy": {"decisions", "scene"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
