@@ -74,25 +74,17 @@ class Stream:
 
 
 class Service:
-    """`python -m recognizer.servers.linux` over a database."""
+    """A server's module over a database, without a supervisor."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, module: str = "linux", **changed: object) -> None:
         self.port = free_port()
-        settings = config.load(
-            {
-                "port": self.port,
-                "data_dir": folder,
-                "database_url": url,
-                "workers": 2,
-                "threads": 1,
-                "event_streams": PLACES,
-                "vitals_seconds": 3600,
-            }
-        )
+        own = {"port": self.port, "data_dir": folder, "database_url": url, "event_streams": PLACES}
+        settings = config.load({**own, "workers": 2, "threads": 1, **changed})
+        self.processes = 1 if module == "windows" else 1 + settings.workers
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (folder / "log").open("w+b")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "recognizer.servers.linux"],
+            [sys.executable, "-m", f"recognizer.servers.{module}"],
             cwd=ROOT,
             env={**os.environ, **settings.as_environment()},
             stderr=self._log,
@@ -108,7 +100,7 @@ class Service:
             ready = httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
-        return ready and len(psutil.Process(self.process.pid).children()) == 2
+        return ready and len(psutil.Process(self.process.pid).children()) == self.processes - 1
 
     def __exit__(self, *exc: object) -> None:
         if self.process.poll() is None:
@@ -272,5 +264,23 @@ def test_workers_that_stop_end_their_streams_at_once(service: Service) -> None:
         began = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
         assert [stream.next()[0] for stream in streams] == ["end"] * len(streams)
+        assert service.process.wait(LIMIT_SECONDS) == 0
+        assert time.monotonic() - began < 10, "stop_timeout_seconds is 30"
+
+
+def test_under_waitress_a_stream_holds_a_thread_and_ends_with_the_server(
+    postgres_url: str, database: Callable[..., Any], short_tmp: Path, obama: bytes
+) -> None:
+    folder = short_tmp / "waitress-streams"
+    folder.mkdir()
+    with Service(folder, postgres_url, "windows", threads=4, workers=1) as service, service.stream() as stream:
+        assert stream.next() == ("ready", {})
+        with service.stream() as refused:
+            assert refused.answer.status == 503
+        answer = service.post("/recognize", obama)
+        assert stream.next()[1]["request_id"] == answer["request_id"]
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert stream.next()[0] == "end"
         assert service.process.wait(LIMIT_SECONDS) == 0
         assert time.monotonic() - began < 10, "stop_timeout_seconds is 30"
