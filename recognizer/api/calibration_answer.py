@@ -25,7 +25,7 @@ class CalibratedPhotos(TypedDict):
     used: int
 
 
-class Rate(TypedDict):
+class StatedRate(TypedDict):
     """A share with its 95 % interval."""
 
     rate: Annotated[float | None, Field(description="Null: too few trials to state one.")]
@@ -40,8 +40,8 @@ class AtScore(TypedDict):
     """What happens where everything from this score on is a match."""
 
     score: float
-    tpir: Annotated[Rate | None, Field(description="Enrolled people who are named.")]
-    fpir: Annotated[Rate | None, Field(description="Strangers who are taken for somebody.")]
+    tpir: Annotated[StatedRate | None, Field(description="Enrolled people who are named.")]
+    fpir: Annotated[StatedRate | None, Field(description="Strangers who are taken for somebody.")]
 
 
 class RuleInForce(AtScore):

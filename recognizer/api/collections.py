@@ -11,7 +11,7 @@ from pydantic import Field
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
 from recognizer.api.people import MAX_REVISION
-from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, Collections
+from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, CollectionList
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
@@ -42,7 +42,7 @@ def blueprint() -> Blueprint:
         list_collections,
         methods=["GET"],
         scope="enroll",
-        answers={200: Collections, 304: None},
+        answers={200: CollectionList, 304: None},
         errors=(PreconditionFailed,),
     )
     route(

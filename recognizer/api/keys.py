@@ -10,7 +10,7 @@ from pydantic import AwareDatetime, Field, WithJsonSchema, model_validator
 
 from recognizer.api import observation
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
-from recognizer.api.records import Key, KeyAnswer, Keys, NewSecret
+from recognizer.api.records import Key, KeyAnswer, KeyList, NewSecret
 from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
 from recognizer.errors import CollectionNotFound, Conflict, Forbidden, KeyNotFound
@@ -63,7 +63,7 @@ def blueprint() -> Blueprint:
         list_keys,
         methods=["GET"],
         scope="admin",
-        answers={200: Keys},
+        answers={200: KeyList},
     )
     route(
         keys,
@@ -100,7 +100,7 @@ def create_key(options: CreateOptions) -> tuple[NewSecret, int]:
     return {"request_id": g.request_id, **shape(record), "secret": secret}, 201
 
 
-def list_keys() -> Keys:
+def list_keys() -> KeyList:
     """All keys that the caller may manage, oldest first, those that have ended too."""
     return {"keys": [shape(key) for key in runtime().keys.list(request_deadline(), collection=only_collection())]}
 

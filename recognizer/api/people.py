@@ -12,7 +12,7 @@ from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
-from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, People, PersonDetails
+from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, PeoplePage, PersonDetails
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
@@ -94,7 +94,7 @@ def blueprint() -> Blueprint:
         methods=["GET"],
         scope="enroll",
         takes=Query(PeopleOptions),
-        answers={200: People, 304: None},
+        answers={200: PeoplePage, 304: None},
         errors=(CollectionNotFound, PreconditionFailed),
     )
     route(

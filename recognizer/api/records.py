@@ -22,7 +22,7 @@ class Person(TypedDict):
     created_at: Moment
 
 
-class People(TypedDict):
+class PeoplePage(TypedDict):
     """A page of people."""
 
     people: list[Person]
@@ -97,7 +97,7 @@ class Rejection(TypedDict):
     created_by: Annotated[str, Field(description='An API key\'s id, or "local".')]
 
 
-class Rejections(TypedDict):
+class RejectionList(TypedDict):
     """The rejections of a person, oldest first."""
 
     rejections: list[Rejection]
@@ -127,7 +127,7 @@ class Collection(TypedDict):
     created_at: Moment
 
 
-class Collections(TypedDict):
+class CollectionList(TypedDict):
     """The collections that the key may use, by name."""
 
     collections: list[Collection]
@@ -166,7 +166,7 @@ class Key(TypedDict):
     last_used_at: Moment | None
 
 
-class Keys(TypedDict):
+class KeyList(TypedDict):
     """The keys that the caller may manage, oldest first, those that have ended too."""
 
     keys: list[Key]

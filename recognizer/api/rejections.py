@@ -20,7 +20,7 @@ from pydantic.config import JsonDict
 from recognizer.api import observation, shapes
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
 from recognizer.api.people import PersonOptions
-from recognizer.api.records import NewRejection, Rejections, RejectionUndone
+from recognizer.api.records import NewRejection, RejectionList, RejectionUndone
 from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import HOW_TO_SEND, Options
 from recognizer.errors import (
@@ -95,7 +95,7 @@ def blueprint() -> Blueprint:
         methods=["GET"],
         scope="enroll",
         takes=Query(PersonOptions),
-        answers={200: Rejections},
+        answers={200: RejectionList},
         errors=(PersonNotFound, CollectionNotFound),
     )
     route(
@@ -120,7 +120,7 @@ def blueprint() -> Blueprint:
     return rejections
 
 
-def list_rejections(person_id: str, options: PersonOptions) -> Rejections:
+def list_rejections(person_id: str, options: PersonOptions) -> RejectionList:
     """The faces that were said not to be this person's, oldest first."""
     found = runtime().gallery.rejections(
         person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision

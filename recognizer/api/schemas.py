@@ -112,7 +112,7 @@ class Schemas:
         properties = schema["properties"]
         for name in [*properties]:
             properties[name].pop("default", None)
-            if kind == "form" and not name.endswith("image"):
+            if kind == "form" and name not in ("image", OTHER):
                 properties[name] = in_text(properties[name], objects=True)
         schema["properties"] = {name: of for name, of in properties.items() if of is not None}
 

@@ -30,7 +30,7 @@ WHAT_COMES: Final = """\
 Server-sent events without an end.
 
 - `recognition`: JSON with `request_id`, `time`, `collection`, `image` and `face` (their numbers in the request and in
-  the answer; no image where it is about several), `decision`, `person` (`id`, `name`; null unless `match`) and
+  the answer; no image where it is about several), `decision`, `person` (`id`, `name`; null unless `match`),
   `confidence`.
 - `ready`: nothing is missed from here on.
 - `away`: the database is away, and what happens is missed until the next `ready`.

@@ -52,10 +52,16 @@ def empty(postgres_url: str) -> None:
 
 
 def post(
-    client: FlaskClient, path: str, *images: bytes, headers: dict[str, str] | None = None, **options: Any
+    client: FlaskClient,
+    path: str,
+    *images: bytes,
+    other: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    **options: Any,
 ) -> TestResponse:
-    """POST images and options as a form, as curl -F does."""
+    """POST images, one of them as `other_image`, and options as a form, as curl -F does."""
     files = [("image", (f"{number}.jpg", image)) for number, image in enumerate(images)]
+    files += [("other_image", ("other.jpg", other))] if other is not None else []
     form = httpx.Request("POST", "http://localhost", files=files or {"": ("", b"")}, data=options)
     kind = {"Content-Type": form.headers["Content-Type"]}
     return client.post(path, data=form.read(), headers={**kind, **(headers or {})})

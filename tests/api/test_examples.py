@@ -73,6 +73,11 @@ def of_people(scribe: Scribe, photo: Photos) -> None:
     twice = scribe.upload("/v1/enroll", photo["obama3"], name="B. Obama", force="true")["person"]["id"]
     one = f"/v1/people/{made['person']['id']}"
     scribe.upload("/v1/recognize", photo["obama2"])
+    scribe.upload("/v1/recognize/batch", photo["obama2"], b"no photo")
+    scribe.upload("/v1/recognize/event", photo["obama2"], photo["obama3"])
+    scribe.upload("/v1/detect", photo["obama2"])
+    scribe.upload("/v1/embed", photo["obama2"])
+    scribe.upload("/v1/verify", photo["obama2"], person_id=made["person"]["id"])
     scribe.upload(f"{one}/faces", photo["obama2"])
     scribe.send("GET", "/v1/people?limit=2")
     scribe.send("GET", one)

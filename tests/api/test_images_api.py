@@ -18,19 +18,14 @@ from recognizer.errors import DatabaseUnavailable
 from recognizer.runtime import Runtime
 
 
-def send(
-    client: FlaskClient, path: str, *parts: tuple[str, bytes], headers: dict[str, str] | None = None, **options: Any
-) -> TestResponse:
-    """POST files, each with the name of its part, and options as a form."""
-    files = [(name, ("photo.jpg", data)) for name, data in parts]
-    form = httpx.Request("POST", "http://localhost", files=files, data=options)
-    kind = {"Content-Type": form.headers["Content-Type"]}
-    return client.post(path, data=form.read(), headers={**kind, **(headers or {})})
+def send(client: FlaskClient, path: str, *parts: tuple[str, bytes]) -> TestResponse:
+    """POST files, each with the name of its part, as a form."""
+    form = httpx.Request("POST", "http://localhost", files=[(name, ("photo.jpg", data)) for name, data in parts])
+    return client.post(path, data=form.read(), headers={"Content-Type": form.headers["Content-Type"]})
 
 
 def verify(client: FlaskClient, image: bytes, other: bytes | None = None, **options: Any) -> TestResponse:
-    parts = [("image", image)] + ([("other_image", other)] if other is not None else [])
-    return send(client, "/v1/verify", *parts, **options)
+    return post(client, "/v1/verify", image, other=other, **options)
 
 
 def text(data: bytes) -> str:

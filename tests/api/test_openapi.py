@@ -40,6 +40,12 @@ def test_every_schema_has_a_name_of_its_own(document: dict[str, Any]) -> None:
     assert [name for name in document["components"]["schemas"] if "__" in name] == []
 
 
+def test_no_schema_is_called_as_one_of_its_members(document: dict[str, Any]) -> None:
+    """Generators call a variable by either."""
+    for name, schema in document["components"]["schemas"].items():
+        assert name.lower() not in schema.get("properties", {}), name
+
+
 def test_no_default_in_a_body_overrules_the_query(document: dict[str, Any]) -> None:
     for route, operation in operations(document).items():
         content = operation.get("requestBody", {}).get("content", {})

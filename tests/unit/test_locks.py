@@ -27,6 +27,7 @@ COMPILED = {
     "psutil",
     "psycopg2-binary",
     "pydantic-core",
+    "pyyaml",
     "scipy",
     "wrapt",
 }
