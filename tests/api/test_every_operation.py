@@ -41,7 +41,7 @@ CHECKS = [
     response_schema_conformance,
     response_headers_conformance,
 ]
-NEEDED = {"image", "images", "other_image", "person_id", "name", "into", "scopes"}
+NEEDED = {"image", "images", "other_image", "person_id", "name", "into", "scopes", "target_fpir"}
 NAMES = ("obama", "obama2", "biden")
 
 
@@ -178,6 +178,8 @@ def better(options: dict[str, Any], case: Case, number: int, stored: Stored, has
     """The options with ids that exist, and who is meant said once: by a name to enrol, by another image, by an id."""
     people = stored.in_paths["person_id"]
     known = {"collection": "default", "person_id": people[0], "into": people[1], "min_revision": 0}
+    if number % 2:  # made-up names are hardly ever good ones
+        known |= {"name": "Obama", "target_fpir": 0.01}
     kept = {name: known.get(name, value) for name, value in options.items() if not number % 2 or name in NEEDED}
     enrols = "/enroll" in case.path
     barred = {"cursor", "person_id"} if enrols or has_other else {"cursor"}
