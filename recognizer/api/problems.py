@@ -108,7 +108,7 @@ def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
     code = HTTP_CODES.get(status, "invalid_request")
     details = {
-        404: "There is nothing at this path; the README lists the routes.",
+        404: "There is nothing at this path; /docs lists what there is.",
         405: f"This path answers {', '.join(sorted(getattr(error, 'valid_methods', None) or []))}.",
         413: "The request has more bytes than this service accepts; send a smaller image.",
     }

@@ -9,6 +9,7 @@ from pydantic import Field, TypeAdapter, WithJsonSchema, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from recognizer.api.answers import Problem
+from recognizer.api.meanings import MEANINGS
 from recognizer.api.operations import Operation
 from recognizer.api.takes import Body, Images
 from recognizer.api.uploads import OTHER, Options
@@ -16,7 +17,7 @@ from recognizer.config import Settings
 
 REFERENCE = "#/components/schemas/{model}"
 FILE = {"type": "string", "format": "binary"}
-BASE64 = {"type": "string", "contentEncoding": "base64", "description": "Base64; a data: URI is allowed."}
+BASE64 = {"type": "string", "contentEncoding": "base64"}
 
 Kind = Literal["json", "form", "answer"]
 
@@ -49,12 +50,14 @@ class Schemas:
         self._references = {key: schema for (key, _), schema in found.items()}
         self.components: dict[str, dict[str, Any]] = definitions.get("$defs", {})
         for kind, of in wanted:
+            if kind != "answer":
+                explain(self._resolved(self._references[kind, of]))
             if isinstance(of, Images):
                 self._write_beside_a_query(kind, self._resolved(self._references[kind, of]))
 
     def of(self, options: type[Options]) -> dict[str, Any]:
         """The schema of the options of a query string."""
-        return options.model_json_schema(ref_template=REFERENCE, schema_generator=Written)
+        return explain(options.model_json_schema(ref_template=REFERENCE, schema_generator=Written))
 
     def answer(self, of: Any) -> dict[str, Any]:
         """The reference to an answer's schema."""
@@ -119,6 +122,14 @@ class Schemas:
     def _resolved(self, reference: dict[str, Any]) -> dict[str, Any]:
         name = reference.get("$ref", "").rpartition("/")[2]
         return self.components[name] if name else reference
+
+
+def explain(options: dict[str, Any]) -> dict[str, Any]:
+    """Add to the schema of options what each of them means."""
+    for name, schema in options.get("properties", {}).items():
+        if name in MEANINGS:
+            schema["description"] = MEANINGS[name]
+    return options
 
 
 def in_text(schema: dict[str, Any], *, objects: bool = False) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ class Words:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         words = "|".join(handler(schema)["items"]["enum"])
-        return {"type": "string", "pattern": f"^(({words})(,({words}))*)?$", "description": "Words, commas between."}
+        return {"type": "string", "pattern": f"^(({words})(,({words}))*)?$"}
 
     @staticmethod
     def _split(value: object) -> object:

@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from recognizer import errors
 from recognizer.api import problems
+from recognizer.api.meanings import MEANINGS
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,19 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
 
 def test_every_schema_has_a_name_of_its_own(document: dict[str, Any]) -> None:
     assert [name for name in document["components"]["schemas"] if "__" in name] == []
+
+
+def test_every_option_is_explained(document: dict[str, Any]) -> None:
+    explained = set()
+    for route, operation in operations(document).items():
+        options = {each["name"]: each["schema"] for each in operation["parameters"] if each["in"] == "query"}
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            name = body["schema"].get("$ref", "").rpartition("/")[2]
+            options |= document["components"]["schemas"].get(name, {}).get("properties", {})
+        for name, schema in options.items():
+            assert schema.get("description"), f"{route}: {name} has no meaning in api/meanings.py"
+        explained |= options.keys()
+    assert set(MEANINGS) <= explained
 
 
 def test_no_schema_is_called_as_one_of_its_members(document: dict[str, Any]) -> None:

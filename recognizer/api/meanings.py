@@ -1,0 +1,35 @@
+"""What the options mean, for the document: a word means the same in every route that knows it."""
+
+from __future__ import annotations
+
+MEANINGS = {
+    "box": "Which face is meant: its corners as /recognize gives them.",
+    "collection": "Where the people are kept.",
+    "cursor": "`next_cursor` of the page before.",
+    "embedding": "128 numbers, as this service gives them.",
+    "expires_at": "When it ends, with a time zone.",
+    "expires_in_days": "In how many days it ends.",
+    "external_id": "Your own id of a person; one person of a collection has it.",
+    "face": "`single`: an image with several faces is refused; `largest`: its largest face counts; `all`: all do.",
+    "force": "Enrol poor faces, too, and those that are almost certainly somebody else's.",
+    "image": "The bytes of the image.",
+    "images": "The images, in order.",
+    "include": "What to add to the answer: words with commas between.",
+    "into": "The id of the person who stays.",
+    "label": "What it is for.",
+    "limit": "How many on a page.",
+    "metadata": "Whatever you keep of a person: a JSON object.",
+    "min_face_pixels": "Smaller faces are not looked for; default: the setting.",
+    "min_revision": "`gallery_revision` of an answer: nobody answers from an older state.",
+    "name": "How it is called; compared without case.",
+    "other_image": "The image to compare with.",
+    "person_id": "The person who is meant.",
+    "picture": "Add the picture, PNG in base64.",
+    "query": "A part of the name.",
+    "scopes": "What it allows.",
+    "sort": "The order; with a minus downwards.",
+    "target_fpir": "The share of strangers that may be taken for somebody; null: as in the settings.",
+    "threshold": "The distance from which on nobody is the same; without it, decisions go by `target_fpir`.",
+    "top_k": "How many candidates to name for each face.",
+    "unique": "Nobody is found twice in one image.",
+}
