@@ -74,7 +74,6 @@ class Erasure(Revised):
     person_id: str
     deleted: dict[str, int]
     left: Annotated[int, Field(description="Rows that are left of the person: 0.")]
-    gallery_revision: int
 
 
 class ErasureAnswer(Answered, Erasure):

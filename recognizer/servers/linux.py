@@ -94,6 +94,7 @@ def gunicorn_options(settings: Settings) -> dict[str, Any]:
         "worker_tmp_dir": _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None,
         "control_socket_disable": True,  # a file in the home folder, shared by all gunicorns of a user
         "preload_app": False,
+        "sendfile": False,  # it would write past our sockets, which keep what a client does not take at once
         "proc_name": "recognizer",
         "accesslog": None,
         "logger_class": Log,

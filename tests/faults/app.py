@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, request, send_file
 from gunicorn.arbiter import Arbiter
 from gunicorn.workers.gthread import ThreadWorker
 
@@ -85,6 +85,10 @@ def app(folder: Path) -> Flask:
     @app.get("/large/<int:megabytes>")
     def large(megabytes: int) -> Any:
         return b"x" * (megabytes << 20)
+
+    @app.get("/file")
+    def file() -> Any:
+        return send_file(sys.executable)
 
     @app.get("/stuck/<int:seconds>")
     def stuck(seconds: int) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from fault_clients import Answer, Server, StartServer, many, read_answer, read_to_end, wait_until
@@ -60,6 +62,10 @@ def test_slow_readers_hold_no_thread(start: StartServer) -> None:
             time.sleep(0.1)
         assert server.get("/who", seconds=5).status == 200
         assert len(read_answer(clients[0]).body) == 20 << 20, "who reads gets all of it"
+
+
+def test_a_file_is_sent_as_any_other_answer(server: Server) -> None:
+    assert server.get("/file").body == Path(sys.executable).read_bytes()
 
 
 # -- many of them --
