@@ -36,6 +36,7 @@ CHECK_SECONDS: Final = 15.0
 """So often the database is asked whether it is there and whether subscribers' keys are still valid."""
 
 CLOSED_PLACES = "So many programs listen already; try again when one of them has left."
+NO_PLACES = "Nobody can listen here: `event_streams` is 0, or this server has too few `threads` for it."
 
 
 class Notice(NamedTuple):
@@ -70,6 +71,8 @@ class Subscription:
     def put(self, notice: Notice) -> None:
         """Add news; the oldest makes room."""
         with self._changed:
+            if self._ended:
+                return
             was_empty = not self._waiting
             if len(self._waiting) >= QUEUE_LENGTH:
                 self._waiting.popleft()
@@ -105,9 +108,11 @@ class Subscription:
         wake()
 
     def end(self) -> None:
-        """Nothing comes any more."""
+        """Nothing comes any more, not even what waits: a key that is not valid any more may be the reason."""
         with self._changed:
             self._ended = True
+            self._waiting.clear()
+            self._lost = 0
             self._changed.notify()
         self._wake()
 
@@ -148,7 +153,7 @@ class News:
         subscription = Subscription(ticket, collection, self._forget)
         with self._changed:
             if self._closed or len(self._subscriptions) >= places:
-                raise Busy(CLOSED_PLACES)
+                raise Busy(CLOSED_PLACES if places else NO_PLACES)
             self._subscriptions.add(subscription)
             if self._is_ready:
                 subscription.say(True)
@@ -212,7 +217,9 @@ class News:
                 with Listener(self._settings) as listener:
                     self._say(is_ready=True)
                     self._hear(listener)
-            except DatabaseUnavailable:
+                    with self._changed:
+                        self._is_ready = False  # who comes while we leave is told so when we are back
+            except (DatabaseUnavailable, OSError):  # OSError: no file descriptor is left
                 self._say(is_ready=False)
                 with self._changed:
                     self._changed.wait_for(lambda: self._closed, RETRY_SECONDS)
@@ -242,7 +249,16 @@ class News:
                     if each.ticket not in valid:
                         each.end()
             for told in listener.wait(LOOK_SECONDS):
-                notice, collection = Notice("recognition", told), json.loads(told)["collection"]
+                collection = _collection_of(told)
                 for each in self._everybody():
-                    if each.wants(collection):
-                        each.put(notice)
+                    if collection is not None and each.wants(collection):
+                        each.put(Notice("recognition", told))
+
+
+def _collection_of(told: str) -> str | None:
+    """Which collection a piece of news is about; None: it is not ours, for any role of the database can send some."""
+    try:
+        collection = json.loads(told)["collection"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return collection if isinstance(collection, str) else None

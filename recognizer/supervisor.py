@@ -22,7 +22,7 @@ from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, DatabaseUnavailable, ModelError, RecognizerError, StartupError
-from recognizer.gallery.direct import check_connection_limit, direct_connection
+from recognizer.gallery.direct import check_connection_limit, connections_of_worker, direct_connection
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
@@ -163,7 +163,9 @@ def _join_or_start(settings: Settings, deadline: Deadline, closing: ExitStack) -
 
 
 def _bundled(settings: Settings) -> BundledPostgres:
-    wanted = 2 * settings.workers * (settings.pool_max + 1) + _SPARE_CONNECTIONS  # while one server follows another
+    wanted = (
+        2 * settings.workers * connections_of_worker(settings.pool_max) + _SPARE_CONNECTIONS
+    )  # while one server follows another
     return BundledPostgres(settings.data_dir, max_connections=wanted)
 
 
@@ -418,7 +420,8 @@ def after_reload(old: Settings, new: Settings) -> Settings:
     fixed = [name for name in NEED_RESTART if getattr(old, name) != getattr(new, name)]
     if new.port == 0:
         fixed.append("port")  # any free one, which has been chosen
-    if old.database_url is None and new.workers * (new.pool_max + 1) > old.workers * (old.pool_max + 1):
+    before, after = (each.workers * connections_of_worker(each.pool_max) for each in (old, new))
+    if old.database_url is None and after > before:
         fixed += ["workers", "pool_min", "pool_max"]  # the bundled PostgreSQL has connections for the old ones
     changed = {name for name in fixed if getattr(old, name) != getattr(new, name)}
     if new.port == 0:

@@ -32,7 +32,8 @@ Server-sent events without an end.
 - `recognition`: JSON with `request_id`, `time`, `collection`, `image` and `face` (their numbers in the request and in
   the answer; no image where it is about several), `decision`, `person` (`id`, `name`; null unless `match`),
   `confidence`.
-- `ready`: nothing is missed from here on.
+- `ready`: what happens is heard from here on. A worker whose database does not answer for two seconds leaves out what
+  it had to tell.
 - `away`: the database is away, and what happens is missed until the next `ready`.
 - `lost`: the client reads too slowly; the `events` oldest ones were left out.
 """

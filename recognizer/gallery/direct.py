@@ -48,6 +48,11 @@ def direct_connection(url: str, deadline: Deadline) -> Iterator[Connection]:
             connection.cut()
 
 
+def connections_of_worker(pool_max: int) -> int:
+    """The most that one worker has: its pool's, one to look whether the database is back, one to hear news."""
+    return pool_max + 2
+
+
 def check_connection_limit(url: str, *, workers: int, pool_max: int, deadline_seconds: float) -> None:
     """See whether the server grants as many connections as all workers together may want.
 
@@ -56,7 +61,7 @@ def check_connection_limit(url: str, *, workers: int, pool_max: int, deadline_se
         ConfigError: the URL cannot be understood.
         DatabaseUnavailable: no answer within `deadline_seconds`.
     """
-    needed = workers * (pool_max + 1)  # each pool may have one more while it looks for a database that is away
+    needed = workers * connections_of_worker(pool_max)
     with direct_connection(url, Deadline(deadline_seconds)) as connection, connection.cursor() as cursor:
         cursor.execute("""
             SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int

@@ -9,22 +9,16 @@ import random
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from soak.faultlog import TERMS
-from soak.places import HERE
 from soak.processes import ProcessTree
 
 FLOOD_TIMES = 10
 CONNECTIONS = 20  # half-sent or aborted at a time
-_ASKS_WHETHER_SIGHUP_STOPS = (
-    "import signal; from recognizer.host.signals import stopping; raise SystemExit(signal.SIGHUP in stopping())"
-)
 
 
 class Harm:
@@ -81,8 +75,6 @@ class Harm:
         if os.name == "nt":
             signals = ("PostgreSQL restarted", "connections cut", "settings reloaded")
             return dict.fromkeys(signals, "Windows has no such signals")
-        if _sighup_stops():
-            return {"settings reloaded": "this version of the service stops at SIGHUP"}
         return {}
 
     # -- processes --
@@ -159,9 +151,3 @@ class Harm:
     def _flood_it(self, chance: random.Random) -> str:
         seconds = chance.uniform(3, 6)
         return f"{self._flood(seconds)} clients more for {seconds:.1f} s"
-
-
-def _sighup_stops() -> bool:
-    """Whether the service of this checkout takes SIGHUP for an order to stop, as it knows best itself."""
-    command = [sys.executable, "-c", _ASKS_WHETHER_SIGHUP_STOPS]
-    return subprocess.run(command, cwd=HERE.parent, capture_output=True, timeout=60).returncode != 0

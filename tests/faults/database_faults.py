@@ -98,10 +98,14 @@ def person(service: Service, person_id: str) -> dict[str, Any] | None:
 def people(service: Service, query: str) -> list[dict[str, Any]]:
     """All people whose name contains `query`."""
     found, cursor = [], {}
+    until = time.monotonic() + 30
     while True:
-        answer = httpx.get(
-            f"{service.url}/v1/people", params={"query": query, "limit": 200, **cursor}, timeout=30
-        ).json()
+        response = httpx.get(f"{service.url}/v1/people", params={"query": query, "limit": 200, **cursor}, timeout=30)
+        if response.status_code == 503 and time.monotonic() < until:  # a worker that has not found the database yet
+            time.sleep(0.2)
+            continue
+        assert response.status_code == 200, response.text
+        answer = response.json()
         found += answer["people"]
         if answer["next_cursor"] is None:
             return found
