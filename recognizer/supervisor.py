@@ -163,10 +163,8 @@ def _join_or_start(settings: Settings, deadline: Deadline, closing: ExitStack) -
 
 
 def _bundled(settings: Settings) -> BundledPostgres:
-    wanted = (
-        2 * settings.workers * connections_of_worker(settings.pool_max) + _SPARE_CONNECTIONS
-    )  # while one server follows another
-    return BundledPostgres(settings.data_dir, max_connections=wanted)
+    of_one_server = settings.workers * connections_of_worker(settings.pool_max)  # two, while one follows the other
+    return BundledPostgres(settings.data_dir, max_connections=2 * of_one_server + _SPARE_CONNECTIONS)
 
 
 class Supervisor:

@@ -6,7 +6,7 @@ import json
 import threading
 
 from recognizer.gallery.news import Ticket
-from recognizer.news import AWAY, QUEUE_LENGTH, READY, Notice, Subscription
+from recognizer.news import AWAY, QUEUE_LENGTH, READY, Notice, Subscription, _collection_of
 
 
 def subscription(collection: str | None = None) -> Subscription:
@@ -23,11 +23,18 @@ def test_a_slow_reader_loses_the_oldest_and_is_told_how_many() -> None:
     assert slow.take() == ([], False)
 
 
-def test_the_end_comes_after_what_waits() -> None:
-    ending = subscription()
-    ending.put(Notice("recognition", "1"))
-    ending.end()
-    assert ending.take() == ([Notice("recognition", "1")], True)
+def test_after_the_end_nothing_is_heard_any_more_not_even_what_waits() -> None:
+    listening = subscription()
+    listening.put(Notice("recognition", "1"))
+    listening.end()
+    listening.put(Notice("recognition", "2"))
+    assert listening.take() == ([], True)
+
+
+def test_what_others_send_over_the_channel_is_no_news() -> None:
+    for told in ("", "[]", "null", '{"collection": 1}', "{}", "[" * 100_000):
+        assert _collection_of(told) is None
+    assert _collection_of('{"collection": "default"}') == "default"
 
 
 def test_the_same_state_is_said_once() -> None:
