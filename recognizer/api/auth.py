@@ -20,6 +20,7 @@ from recognizer.api.takes import Errors, Nothing, Takes
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
+from recognizer.gallery.names import comparable
 from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
 
@@ -102,10 +103,19 @@ def allowed_collection(name: str) -> str:
     Raises:
         Forbidden: the key belongs to another collection.
     """
-    key: KeyRecord | None = g.get("key")
-    if key is not None and key.collection is not None and key.collection.casefold() != name.casefold():
-        raise Forbidden(f"This API key belongs to the collection `{key.collection}`.")
+    if not may_use(name):
+        raise Forbidden(f"This API key belongs to the collection `{only_collection()}`.")
     return name
+
+
+def may_use(name: str | None) -> bool:
+    """Whether the request's key may use that collection; None: all of them.
+
+    Raises:
+        InvalidRequest: the name is no plain text.
+    """
+    own = only_collection()
+    return own is None or (name is not None and comparable(name) == comparable(own))
 
 
 def only_collection() -> str | None:
