@@ -88,9 +88,10 @@ def route(
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
-            g.key = _authorize(scope, may_recall=not needs_database)
+            g.key = _authenticate(may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
+            _check_scope(scope)
         return view(**arguments, **takes.read(request, runtime().settings))
 
     guarded.operation = Operation(scope, takes, answers, errors, headers)  # type: ignore[attr-defined]  # for the document
@@ -132,10 +133,12 @@ def caller() -> str:
 
 def check_key_again(scope: Scope) -> None:
     """Ask the database for the request's key after all: the view's work turns out to need it."""
-    g.key = _authorize(scope, may_recall=False)
+    g.key = _authenticate(may_recall=False)
+    _check_scope(scope)
 
 
-def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
+def _authenticate(*, may_recall: bool) -> KeyRecord | None:
+    """The request's key; None in local mode."""
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
@@ -148,11 +151,14 @@ def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
-    g.key = key  # also for the log's line of a request that it is not enough for
     runtime().key_uses.note(key.id)
-    if not key.allows(scope):
-        raise Forbidden(f"This API key does not have the scope `{scope}`.")
     return key
+
+
+def _check_scope(scope: str) -> None:
+    key: KeyRecord | None = g.key
+    if key is not None and not key.allows(scope):
+        raise Forbidden(f"This API key does not have the scope `{scope}`.")
 
 
 def _presented_key(request: Request) -> str | None:

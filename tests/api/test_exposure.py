@@ -221,15 +221,21 @@ def test_each_key_may_be_used_so_often_over_all_routes(
         assert_problem(client.get("/v1/people"), 401, "unauthorized")
 
 
+def test_requests_that_a_key_is_not_enough_for_count(client_with: Callable[..., FlaskClient], runtime: Runtime) -> None:
+    client = client_with(rate_limit="2/minute")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["recognize"])[1]}
+    assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [403, 403, 429]
+
+
+def away(*_: object, **__: object) -> None:
+    raise ConnectionError("away")
+
+
 def test_a_storage_that_is_away_refuses_nobody_and_each_worker_counts_by_itself(
     client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_with(rate_limit="2/minute")
     headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
-
-    def away(*_: object, **__: object) -> None:
-        raise ConnectionError("away")
-
     limiter = client.application.extensions["key_limit"]._limiter
     monkeypatch.setattr(limiter._limiter, "hit", away)
     assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
