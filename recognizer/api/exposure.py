@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from flask import Flask, Response, current_app, g
@@ -51,7 +52,7 @@ def register(app: Flask, settings: Settings) -> None:
     if settings.cors_origins:
         CORS(
             app,
-            origins=settings.cors_origins.split(),
+            origins=[origin if origin == "*" else _just(origin) for origin in settings.cors_origins.split()],
             methods=METHODS,
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
@@ -105,6 +106,11 @@ class KeyLimit:
             limit = self._limiter.current_limit
             seconds = max(1, limit.reset_at - int(time.time())) if limit else 1
             raise RateLimited(f"This API key may be used {error.limit.limit}; wait a moment.", seconds) from None
+
+
+def _just(origin: str) -> re.Pattern[str]:
+    """That origin and no other; flask-cors would take the brackets of an IPv6 address for a pattern of its own."""
+    return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE)
 
 
 def _key_id() -> str:

@@ -94,6 +94,13 @@ def test_pages_of_others_still_get_nothing(client_with: Callable[..., FlaskClien
     assert preflight(client_with(cors_origins=CONSOLE), origin) == {}
 
 
+def test_a_site_may_be_named_by_its_ipv6_address(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(cors_origins="http://[2001:db8::1]")
+    assert preflight(client, "http://[2001:DB8::1]")["Access-Control-Allow-Origin"] == "http://[2001:DB8::1]"
+    for other in ("http://2", "http://d", "http://[2001:db8::1]:8080"):
+        assert preflight(client, other) == {}
+
+
 def test_local_mode_stays_closed_to_pages_of_sites_that_are_named(client_with: Callable[..., FlaskClient]) -> None:
     for origins in (CONSOLE, "*"):
         answer = client_with(cors_origins=origins).get("/v1/people", headers={"Origin": CONSOLE})
