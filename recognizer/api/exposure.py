@@ -43,6 +43,10 @@ ANSWER_HEADERS = ("ETag", "Retry-After", "X-Request-ID")
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 PREFLIGHT_SECONDS = 600
 
+NETWORK_REDIS = re.compile("(redis|valkey)s?://")
+STORAGE_OPTIONS: dict[str, str | int] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+"""Of such a storage: seconds that a request waits for it, where its URL does not say otherwise."""
+
 
 def register(app: Flask, settings: Settings) -> None:
     """Set all of it up as the settings say."""
@@ -94,8 +98,10 @@ class KeyLimit:
             _key_id,
             app=app,
             storage_uri=storage.get_secret_value() if storage else "memory://",
+            storage_options=STORAGE_OPTIONS if storage and NETWORK_REDIS.match(storage.get_secret_value()) else {},
             in_memory_fallback_enabled=True,
         )
+        self._limiter.request_filter(_is_not_counted)
         self._count = self._limiter.shared_limit(settings.rate_limit, scope="key", key_func=_key_id)(_counted)
 
     def take(self) -> None:
@@ -115,6 +121,11 @@ def _just(origin: str) -> re.Pattern[str]:
 
 def _key_id() -> str:
     return str(g.key.id)
+
+
+def _is_not_counted() -> bool:
+    """Before every request the limiter would ask a storage that was away whether it is back; not for these."""
+    return g.get("key") is None
 
 
 def _counted() -> None:

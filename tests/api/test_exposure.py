@@ -12,6 +12,7 @@ import pytest
 from calls import Photos, assert_problem, post
 from flask import Flask
 from flask.testing import FlaskClient
+from limits.storage import SCHEMES, MemoryStorage
 
 from recognizer.api.wrong_keys import ADDRESSES, MOST, WINDOW_SECONDS, WrongKeys
 from recognizer.app import create_app
@@ -246,6 +247,46 @@ def test_a_storage_that_is_away_refuses_nobody_and_each_worker_counts_by_itself(
     limiter = client.application.extensions["key_limit"]._limiter
     monkeypatch.setattr(limiter._limiter, "hit", away)
     assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
+
+
+class Redis(MemoryStorage):
+    """Stands in for the storage of that name, whose package is not installed here; it notes what is done with it."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        super().__init__(url)
+        self.options, self.checks = options, 0
+
+    def check(self) -> bool:
+        self.checks += 1
+        return False
+
+
+def test_only_requests_that_count_ask_whether_the_storage_is_back(
+    client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEMES, "redis", Redis)
+    client = client_with(rate_limit="9/minute", rate_limit_storage="redis://counts.example")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
+    limiter = client.application.extensions["key_limit"]._limiter
+    monkeypatch.setattr(limiter._limiter, "hit", away)
+    client.get("/v1/people", headers=headers)
+    limiter._Limiter__last_check_backend = 0.0  # long ago
+    for sent in ({}, headers):
+        client.get("/health/live", headers=sent)
+        client.get("/health/ready", headers=sent)
+    client.get("/v1/people")
+    before = limiter.storage.checks
+    client.get("/v1/people", headers=headers)
+    assert (before, limiter.storage.checks) == (0, 1)
+
+
+def test_a_storage_over_a_network_is_waited_for_a_moment_only(
+    client_with: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEMES, "redis", Redis)
+    client = client_with(rate_limit="9/minute", rate_limit_storage="redis://counts.example")
+    options = client.application.extensions["key_limit"]._limiter.storage.options
+    assert options == {"socket_timeout": 1, "socket_connect_timeout": 1}
 
 
 # -- injection --
