@@ -109,9 +109,15 @@ class KeyLimit:
         try:
             self._count()
         except RateLimitExceeded as error:
-            limit = self._limiter.current_limit
-            seconds = max(1, limit.reset_at - int(time.time())) if limit else 1
-            raise RateLimited(f"This API key may be used {error.limit.limit}; wait a moment.", seconds) from None
+            text = f"This API key may be used {error.limit.limit}; wait a moment."
+            raise RateLimited(text, self._seconds_until_reset()) from None
+
+    def _seconds_until_reset(self) -> int:
+        limit = self._limiter.current_limit
+        try:
+            return max(1, limit.reset_at - int(time.time())) if limit else 1
+        except Exception:  # noqa: BLE001 - it asks the storage again; each has errors of its own for being away
+            return 1
 
 
 def _just(origin: str) -> re.Pattern[str]:

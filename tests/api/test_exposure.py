@@ -249,6 +249,18 @@ def test_a_storage_that_is_away_refuses_nobody_and_each_worker_counts_by_itself(
     assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
 
 
+def test_a_storage_that_goes_away_after_it_counted_is_not_needed_to_refuse(
+    client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_with(rate_limit="1/minute")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
+    monkeypatch.setattr(client.application.extensions["key_limit"]._limiter._limiter, "get_window_stats", away)
+    assert client.get("/v1/people", headers=headers).status_code == 200
+    refused = client.get("/v1/people", headers=headers)
+    assert_problem(refused, 429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) == 1
+
+
 class Redis(MemoryStorage):
     """Stands in for the storage of that name, whose package is not installed here; it notes what is done with it."""
 
