@@ -20,6 +20,7 @@ from recognizer.api.takes import Errors, Nothing, Takes
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
 from recognizer.gallery.keys import KeyRecord
+from recognizer.gallery.names import comparable
 from recognizer.networks import is_loopback
 from recognizer.runtime import Runtime
 
@@ -87,9 +88,10 @@ def route(
     @functools.wraps(view)
     def guarded(**arguments: Any) -> Any:
         if scope != "public":
-            g.key = _authorize(scope, may_recall=not needs_database)
+            g.key = _authenticate(may_recall=not needs_database)
             if g.key is not None:
                 exposure.count_use()
+            _check_scope(scope)
         return view(**arguments, **takes.read(request, runtime().settings))
 
     guarded.operation = Operation(scope, takes, answers, errors, headers)  # type: ignore[attr-defined]  # for the document
@@ -102,10 +104,19 @@ def allowed_collection(name: str) -> str:
     Raises:
         Forbidden: the key belongs to another collection.
     """
-    key: KeyRecord | None = g.get("key")
-    if key is not None and key.collection is not None and key.collection.casefold() != name.casefold():
-        raise Forbidden(f"This API key belongs to the collection `{key.collection}`.")
+    if not may_use(name):
+        raise Forbidden(f"This API key belongs to the collection `{only_collection()}`.")
     return name
+
+
+def may_use(name: str | None) -> bool:
+    """Whether the request's key may use that collection; None: all of them.
+
+    Raises:
+        InvalidRequest: the name is no plain text.
+    """
+    own = only_collection()
+    return own is None or (name is not None and comparable(name) == comparable(own))
 
 
 def only_collection() -> str | None:
@@ -122,10 +133,12 @@ def caller() -> str:
 
 def check_key_again(scope: Scope) -> None:
     """Ask the database for the request's key after all: the view's work turns out to need it."""
-    g.key = _authorize(scope, may_recall=False)
+    g.key = _authenticate(may_recall=False)
+    _check_scope(scope)
 
 
-def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
+def _authenticate(*, may_recall: bool) -> KeyRecord | None:
+    """The request's key; None in local mode."""
     keys = runtime().keys
     presented = _presented_key(request)
     if presented is None:
@@ -138,11 +151,14 @@ def _authorize(scope: str, *, may_recall: bool) -> KeyRecord | None:
     key = keys.verify(presented, request_deadline(), may_recall=may_recall)
     if key is None:
         raise exposure.wrong_keys().refusal(presented, request.remote_addr)
-    g.key = key  # also for the log's line of a request that it is not enough for
     runtime().key_uses.note(key.id)
-    if not key.allows(scope):
-        raise Forbidden(f"This API key does not have the scope `{scope}`.")
     return key
+
+
+def _check_scope(scope: str) -> None:
+    key: KeyRecord | None = g.key
+    if key is not None and not key.allows(scope):
+        raise Forbidden(f"This API key does not have the scope `{scope}`.")
 
 
 def _presented_key(request: Request) -> str | None:

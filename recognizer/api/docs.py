@@ -29,8 +29,13 @@ PAGE = """\
 START = 'SwaggerUIBundle({url: "openapi.json", dom_id: "#page", deepLinking: true, validatorUrl: null});\n'
 """A file, since the page's Content-Security-Policy allows no script but from files."""
 
-FILES = {"favicon-32x32.png": "image/png", "swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
-"""What the page needs of Swagger UI, as the package flask-swagger-ui brings it."""
+FILES = {
+    "favicon-32x32.png": "image/png",
+    "swagger-ui.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "start.js": "text/javascript",
+}
+"""What the page needs: `start.js`, and of Swagger UI what the package flask-swagger-ui brings."""
 
 
 def blueprint() -> Blueprint:
@@ -65,7 +70,7 @@ def document() -> ResponseReturnValue:
     known = current_app.extensions
     if "openapi" not in known:
         known["openapi"] = openapi.document(current_app, runtime().settings)
-    return tagged(known["openapi"])
+    return _kept(tagged(known["openapi"]))
 
 
 def page() -> ResponseReturnValue:
@@ -75,10 +80,15 @@ def page() -> ResponseReturnValue:
 
 def file(name: str) -> ResponseReturnValue:
     """A script or a style of the page."""
-    if name == "start.js":
-        return Response(START, content_type="text/javascript; charset=utf-8")
     if name not in FILES:
         raise NotFound("The page has no such file; it is at /docs.")
-    content = importlib.resources.files("flask_swagger_ui").joinpath("dist", name).read_bytes()
+    package = importlib.resources.files("flask_swagger_ui")
+    content = START.encode() if name == "start.js" else package.joinpath("dist", name).read_bytes()
     response = Response(content, mimetype=FILES[name])
-    return conditional(response, generate_etag(content))
+    return _kept(conditional(response, generate_etag(content)))
+
+
+def _kept(response: Response) -> Response:
+    """A response that a browser may keep, unlike all others, and asks about by its ETag before each use."""
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 from flask import Flask, Response, current_app, g
@@ -42,6 +43,10 @@ ANSWER_HEADERS = ("ETag", "Retry-After", "X-Request-ID")
 METHODS = ("GET", "POST", "PATCH", "DELETE")
 PREFLIGHT_SECONDS = 600
 
+NETWORK_REDIS = re.compile("(redis|valkey)s?://")
+STORAGE_OPTIONS: dict[str, str | int] = {"socket_timeout": 1, "socket_connect_timeout": 1}
+"""Of such a storage: seconds that a request waits for it, where its URL does not say otherwise."""
+
 
 def register(app: Flask, settings: Settings) -> None:
     """Set all of it up as the settings say."""
@@ -51,7 +56,7 @@ def register(app: Flask, settings: Settings) -> None:
     if settings.cors_origins:
         CORS(
             app,
-            origins=settings.cors_origins.split(),
+            origins=[origin if origin == "*" else _just(origin) for origin in settings.cors_origins.split()],
             methods=METHODS,
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
@@ -93,8 +98,10 @@ class KeyLimit:
             _key_id,
             app=app,
             storage_uri=storage.get_secret_value() if storage else "memory://",
+            storage_options=STORAGE_OPTIONS if storage and NETWORK_REDIS.match(storage.get_secret_value()) else {},
             in_memory_fallback_enabled=True,
         )
+        self._limiter.request_filter(_is_not_counted)
         self._count = self._limiter.shared_limit(settings.rate_limit, scope="key", key_func=_key_id)(_counted)
 
     def take(self) -> None:
@@ -102,13 +109,29 @@ class KeyLimit:
         try:
             self._count()
         except RateLimitExceeded as error:
-            limit = self._limiter.current_limit
-            seconds = max(1, limit.reset_at - int(time.time())) if limit else 1
-            raise RateLimited(f"This API key may be used {error.limit.limit}; wait a moment.", seconds) from None
+            text = f"This API key may be used {error.limit.limit}; wait a moment."
+            raise RateLimited(text, self._seconds_until_reset()) from None
+
+    def _seconds_until_reset(self) -> int:
+        limit = self._limiter.current_limit
+        try:
+            return max(1, limit.reset_at - int(time.time())) if limit else 1
+        except Exception:  # noqa: BLE001 - it asks the storage again; each has errors of its own for being away
+            return 1
+
+
+def _just(origin: str) -> re.Pattern[str]:
+    """That origin and no other; flask-cors would take the brackets of an IPv6 address for a pattern of its own."""
+    return re.compile(re.escape(origin) + r"\Z", re.IGNORECASE)
 
 
 def _key_id() -> str:
     return str(g.key.id)
+
+
+def _is_not_counted() -> bool:
+    """Before every request the limiter would ask a storage that was away whether it is back; not for these."""
+    return g.get("key") is None
 
 
 def _counted() -> None:

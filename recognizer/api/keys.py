@@ -9,7 +9,7 @@ from flask import Blueprint, g
 from pydantic import AwareDatetime, Field, WithJsonSchema, model_validator
 
 from recognizer.api import observation
-from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.auth import may_use, only_collection, request_deadline, route, runtime
 from recognizer.api.records import Key, KeyAnswer, KeyList, NewSecret
 from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
@@ -139,8 +139,8 @@ def shape(key: KeyRecord) -> Key:
 
 def _allowed(collection: str | None) -> str | None:
     """The collection of a key to be made, None for all, when the caller's key reaches as far."""
-    own = only_collection()
-    if own is not None and (collection is None or collection.casefold() != own.casefold()):
+    if not may_use(collection):
+        own = only_collection()
         raise Forbidden(f"This API key makes keys for its own collection alone; give `collection` as `{own}`.")
     return collection
 

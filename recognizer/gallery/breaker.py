@@ -32,7 +32,8 @@ class Breaker:
         self._minimum = minimum
         self._timeout_seconds = timeout_seconds
         self._doubted = self._closed = False
-        self._answered_at = 0.0
+        self.answered_at = 0.0
+        """When the database answered last, on the monotonic clock."""
         self._attendant: threading.Thread | None = None
 
     def doubt(self, proof: DatabaseUnavailable | None = None) -> None:
@@ -47,7 +48,7 @@ class Breaker:
 
     def note_answer(self) -> None:
         """Remember that the database has just served somebody."""
-        self._answered_at = time.monotonic()
+        self.answered_at = time.monotonic()
 
     def close(self) -> None:
         """Make no more attempts; `is_idle` says when the last one is over."""
@@ -85,11 +86,12 @@ class Breaker:
             self._supply.put(self._supply.ready(began + self._timeout_seconds, ask=True))
         except DatabaseUnavailable as error:
             with self._changed:
-                if self._answered_at < began:  # otherwise somebody was served: it is there, but full
+                if self.answered_at < began:  # otherwise somebody was served: it is there, but full
                     self._set_away(error)
                 self._changed.wait_for(lambda: self._closed, PROBE_PAUSE_SECONDS)
             return
         with self._changed:
+            self.note_answer()
             if self.away:
                 LOGGER.info("The database answers again.")
             self.away = None

@@ -69,8 +69,8 @@ class Keys:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._valid: Recent[KeyRecord] = Recent()
-        self._none_created: Recent[Literal[True]] = Recent()
+        self._valid: Recent[KeyRecord] = Recent(pool.has_answered)
+        self._none_created: Recent[Literal[True]] = Recent(pool.has_answered)
 
     def create(
         self,

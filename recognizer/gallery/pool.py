@@ -151,6 +151,13 @@ class Pool:
             finally:
                 self._take_back(connection, watch, failed)
 
+    def has_answered(self, since: float, wait_seconds: float) -> bool:
+        """Whether the database has answered anybody since that moment, on the monotonic clock, or does so in time."""
+        breaker = self._breaker
+        with self._changed:
+            self._changed.wait_for(lambda: breaker.answered_at >= since or breaker.away or self._closed, wait_seconds)
+            return breaker.answered_at >= since
+
     def statistics(self) -> PoolStatistics:
         """What the pool is doing and has done."""
         with self._changed:

@@ -9,20 +9,28 @@ from typing import Generic, TypeVar
 
 from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, DeadlineExceeded
+from recognizer.gallery.pool import NOT_NOW
 
 MEMORY_SECONDS = 60.0
 """For so long after the database gave it, an answer does for who may recall it; docs/security.md states it."""
 
 PATIENCE_SECONDS = 1.0
-"""So long is a database that does not answer waited for by who may recall what it said."""
+"""So long is a database that does not answer waited for by who may recall what it said, and then for any answer."""
 
 Answer = TypeVar("Answer")
 
 
 class Recent(Generic[Answer]):
-    """The last answer to each question; safe to use from many threads. None is no answer, and is not remembered."""
+    """The last answer to each question; safe to use from many threads. None is no answer, and is not remembered.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        has_answered: whether the database has answered anybody since a moment, or does so within these seconds.
+    """
+
+    def __init__(
+        self, has_answered: Callable[[float, float], bool], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._has_answered = has_answered
         self._clock = clock
         self._lock = threading.Lock()
         self._answers: dict[str, tuple[float, Answer]] = {}
@@ -37,17 +45,30 @@ class Recent(Generic[Answer]):
     ) -> Answer | None:
         """Ask the database; while it is away, its answer of the last minute does for who `may_recall` it.
 
+        It is away when it answers nobody; one that only has much to do is asked again.
+
         Raises:
             DatabaseUnavailable, DeadlineExceeded
         """
         earlier = self._earlier(question) if may_recall else None
+        if earlier is None:
+            return self._ask(question, of_database, deadline)
+        for limit in (_patience(deadline), deadline):
+            asked = self._clock()
+            try:
+                return self._ask(question, of_database, limit)
+            except (DatabaseUnavailable, DeadlineExceeded):
+                if deadline is not None and not deadline.remaining_seconds():
+                    raise
+                if not self._has_answered(asked, PATIENCE_SECONDS):
+                    return earlier
+        raise DatabaseUnavailable(NOT_NOW)
+
+    def _ask(
+        self, question: str, of_database: Callable[[Deadline | None], Answer | None], deadline: Deadline | None
+    ) -> Answer | None:
         asked = self._clock()
-        try:
-            answer = of_database(deadline if earlier is None else _patience(deadline))
-        except (DatabaseUnavailable, DeadlineExceeded):
-            if earlier is None:
-                raise
-            return earlier
+        answer = of_database(deadline)
         with self._lock:
             if answer is None:
                 self._answers.pop(question, None)

@@ -12,6 +12,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from recognizer.app import create_app
+from recognizer.deadline import Deadline
 from recognizer.runtime import Runtime
 
 
@@ -117,6 +118,20 @@ def test_a_key_of_one_collection_opens_no_other(
     assert client.get(f"/v1/people?collection={other_collection}", headers=headers).status_code == 200
     assert_problem(client.get(f"/v1/people/{person['id']}", headers=headers), 404, "person_not_found")
     assert_problem(client.delete(f"/v1/people/{person['id']}", headers=headers), 404, "person_not_found")
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "is_same"),
+    [("Caf\u00e9", " CAFE\u0301", True), ("\u03b1\u0303\u03b9", "\u03b1\u0303\u0345", False)],
+)
+def test_a_collection_is_the_same_to_a_key_as_it_is_to_the_gallery(
+    client: FlaskClient, runtime: Runtime, own: str, asked: str, is_same: bool
+) -> None:
+    runtime.gallery.create_collection(own, {}, Deadline(10))
+    headers = {"X-API-Key": runtime.keys.create(scopes=["admin"], collection=own)[1]}
+    people = client.get("/v1/people", query_string={"collection": asked}, headers=headers)
+    made = client.post("/v1/keys", json={"scopes": ["enroll"], "collection": asked}, headers=headers)
+    assert (people.status_code, made.status_code) == ((200, 201) if is_same else (403, 403))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 from calls import Photos, assert_problem, post
 from flask import Flask
 from flask.testing import FlaskClient
+from limits.storage import SCHEMES, MemoryStorage
 
 from recognizer.api.wrong_keys import ADDRESSES, MOST, WINDOW_SECONDS, WrongKeys
 from recognizer.app import create_app
@@ -92,6 +93,13 @@ def test_pages_of_a_site_that_is_named_may_call(client_with: Callable[..., Flask
 )
 def test_pages_of_others_still_get_nothing(client_with: Callable[..., FlaskClient], origin: str) -> None:
     assert preflight(client_with(cors_origins=CONSOLE), origin) == {}
+
+
+def test_a_site_may_be_named_by_its_ipv6_address(client_with: Callable[..., FlaskClient]) -> None:
+    client = client_with(cors_origins="http://[2001:db8::1]")
+    assert preflight(client, "http://[2001:DB8::1]")["Access-Control-Allow-Origin"] == "http://[2001:DB8::1]"
+    for other in ("http://2", "http://d", "http://[2001:db8::1]:8080"):
+        assert preflight(client, other) == {}
 
 
 def test_local_mode_stays_closed_to_pages_of_sites_that_are_named(client_with: Callable[..., FlaskClient]) -> None:
@@ -221,18 +229,76 @@ def test_each_key_may_be_used_so_often_over_all_routes(
         assert_problem(client.get("/v1/people"), 401, "unauthorized")
 
 
+def test_requests_that_a_key_is_not_enough_for_count(client_with: Callable[..., FlaskClient], runtime: Runtime) -> None:
+    client = client_with(rate_limit="2/minute")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["recognize"])[1]}
+    assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [403, 403, 429]
+
+
+def away(*_: object, **__: object) -> None:
+    raise ConnectionError("away")
+
+
 def test_a_storage_that_is_away_refuses_nobody_and_each_worker_counts_by_itself(
     client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_with(rate_limit="2/minute")
     headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
-
-    def away(*_: object, **__: object) -> None:
-        raise ConnectionError("away")
-
     limiter = client.application.extensions["key_limit"]._limiter
     monkeypatch.setattr(limiter._limiter, "hit", away)
     assert [client.get("/v1/people", headers=headers).status_code for _ in range(3)] == [200, 200, 429]
+
+
+def test_a_storage_that_goes_away_after_it_counted_is_not_needed_to_refuse(
+    client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_with(rate_limit="1/minute")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
+    monkeypatch.setattr(client.application.extensions["key_limit"]._limiter._limiter, "get_window_stats", away)
+    assert client.get("/v1/people", headers=headers).status_code == 200
+    refused = client.get("/v1/people", headers=headers)
+    assert_problem(refused, 429, "rate_limited")
+    assert int(refused.headers["Retry-After"]) == 1
+
+
+class Redis(MemoryStorage):
+    """Stands in for the storage of that name, whose package is not installed here; it notes what is done with it."""
+
+    def __init__(self, url: str, **options: object) -> None:
+        super().__init__(url)
+        self.options, self.checks = options, 0
+
+    def check(self) -> bool:
+        self.checks += 1
+        return False
+
+
+def test_only_requests_that_count_ask_whether_the_storage_is_back(
+    client_with: Callable[..., FlaskClient], runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEMES, "redis", Redis)
+    client = client_with(rate_limit="9/minute", rate_limit_storage="redis://counts.example")
+    headers = {"X-API-Key": runtime.keys.create(scopes=["admin"])[1]}
+    limiter = client.application.extensions["key_limit"]._limiter
+    monkeypatch.setattr(limiter._limiter, "hit", away)
+    client.get("/v1/people", headers=headers)
+    limiter._Limiter__last_check_backend = 0.0  # long ago
+    for sent in ({}, headers):
+        client.get("/health/live", headers=sent)
+        client.get("/health/ready", headers=sent)
+    client.get("/v1/people")
+    before = limiter.storage.checks
+    client.get("/v1/people", headers=headers)
+    assert (before, limiter.storage.checks) == (0, 1)
+
+
+def test_a_storage_over_a_network_is_waited_for_a_moment_only(
+    client_with: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SCHEMES, "redis", Redis)
+    client = client_with(rate_limit="9/minute", rate_limit_storage="redis://counts.example")
+    options = client.application.extensions["key_limit"]._limiter.storage.options
+    assert options == {"socket_timeout": 1, "socket_connect_timeout": 1}
 
 
 # -- injection --

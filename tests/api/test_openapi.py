@@ -136,6 +136,14 @@ def test_the_page_needs_no_other_host(client: FlaskClient) -> None:
     assert '"openapi.json"' in client.get("/docs/start.js").text
 
 
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs/start.js", "/docs/swagger-ui.css"])
+def test_what_names_nobody_may_be_kept_and_is_asked_for_again(client: FlaskClient, path: str) -> None:
+    first = client.get(path)
+    again = client.get(path, headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    assert first.headers["Cache-Control"] == again.headers["Cache-Control"] == "no-cache"
+
+
 @pytest.mark.parametrize("name", ["nothing.js", "..%2F__init__.py", "swagger-ui.css%00", "index.html"])
 def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
     assert client.get(f"/docs/{name}").status_code == 404

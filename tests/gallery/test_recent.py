@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +15,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import DatabaseUnavailable, DeadlineExceeded
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.pool import Pool
-from recognizer.gallery.recent import MEMORY_SECONDS, Recent
+from recognizer.gallery.recent import MEMORY_SECONDS, PATIENCE_SECONDS, Recent
 
 OpenPool = Callable[..., Pool]
 
@@ -32,9 +34,14 @@ class Database:
         return self.answer
 
 
+def nobody(since: float, wait_seconds: float) -> bool:
+    """Is answered by a database that is away."""
+    return False
+
+
 def test_an_answer_does_for_a_minute_and_no_longer() -> None:
     now, database = [0.0], Database("yes")
-    recent = Recent[str](lambda: now[0])
+    recent = Recent[str](nobody, lambda: now[0])
     recent.ask("?", database, None, may_recall=False)
     database.away = True
     now[0] = MEMORY_SECONDS
@@ -46,7 +53,7 @@ def test_an_answer_does_for_a_minute_and_no_longer() -> None:
 
 def test_only_who_may_recalls_and_only_what_was_asked() -> None:
     database = Database("yes")
-    recent = Recent[str]()
+    recent = Recent[str](nobody)
     recent.ask("?", database, None, may_recall=False)
     database.away = True
     for question, may_recall in (("?", False), ("another?", True)):
@@ -56,7 +63,7 @@ def test_only_who_may_recalls_and_only_what_was_asked() -> None:
 
 def test_the_database_that_is_there_is_believed_and_what_it_knows_nothing_of_is_forgotten() -> None:
     database = Database("yes")
-    recent = Recent[str]()
+    recent = Recent[str](nobody)
     for database.answer in ("yes", "no", None):
         assert recent.ask("?", database, None, may_recall=True) == database.answer
     database.away = True
@@ -83,6 +90,26 @@ def test_a_key_goes_on_without_the_database_where_it_may(proxy: Proxy, open_pool
     for key in (wrong, revoked, unseen):  # nobody finds out which of them there are
         with pytest.raises(AWAY):
             keys.verify(key, Deadline(10), may_recall=True)
+
+
+def test_a_database_that_is_only_busy_is_believed(open_pool: OpenPool) -> None:
+    pool = open_pool(maximum=1)
+    keys, elsewhere = Keys(pool), Keys(open_pool())
+    record, key = keys.create(scopes=["recognize"])
+    keys.verify(key)
+    elsewhere.revoke(record.id)
+    taken = threading.Event()
+
+    def work() -> None:
+        with pool.connection() as connection, connection.cursor() as cursor:
+            taken.set()
+            cursor.execute(f"SELECT pg_sleep({2 * PATIENCE_SECONDS})")
+
+    with ThreadPoolExecutor(1) as threads:
+        working = threads.submit(work)
+        taken.wait()
+        assert keys.verify(key, Deadline(30), may_recall=True) is None
+        working.result()
 
 
 def test_a_frozen_database_is_waited_for_a_moment_only(proxy: Proxy, open_pool: OpenPool) -> None:
