@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -144,6 +145,8 @@ def test_a_person_is_changed_member_by_member(client: FlaskClient, photo: Photos
     assert (changed.json["name"], changed.json["external_id"]) == ("Ada Lovelace", "7")
     (seen,) = post(client, "/recognize", photo["obama"]).json["faces"]
     assert seen["person"] == {"id": ada, "name": "Ada Lovelace"}
+    deepest = {"a": json.loads("[" * 31 + "]" * 31)}
+    assert client.patch(f"/v1/people/{ada}", json={"metadata": deepest}).json["metadata"] == deepest
     cleared = client.patch(f"/v1/people/{ada}", json={"external_id": None, "metadata": None}).json
     assert (cleared["external_id"], cleared["metadata"], cleared["name"]) == (None, {}, "Ada Lovelace")
 
@@ -168,6 +171,8 @@ def test_a_person_is_changed_member_by_member(client: FlaskClient, photo: Photos
         '{"metadata": {"a": "\\u0000"}}',
         '{"metadata": {"a": "\\ud800"}}',
         '{"metadata": {"a": "' + "x" * 16_400 + '"}}',
+        '{"metadata": {"a": ' + "[" * 32 + "]" * 32 + "}}",
+        '{"metadata": {"a": ' + "[" * 974 + "]" * 974 + "}}",
         '{"metadata": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}",
         '{"name": "New", "id": "x"}',
         '{"name": "New", "faces": []}',
