@@ -291,6 +291,25 @@ def test_the_same_key_adds_a_photo_once_by_either_route(client: FlaskClient, pho
     )
 
 
+def test_who_repeats_a_request_after_a_merger_is_told_of_the_person_there_is_now(
+    client: FlaskClient, photo: Photos, runtime: Runtime, ada: str, visitors: dict[str, str]
+) -> None:
+    more, admin = f"/v1/people/{ada}/faces", {"X-API-Key": runtime.keys.create(scopes=["admin", "enroll"])[1]}
+    kept = person(client, "Aida", photo["obama3"], headers=admin)
+    once = {"Idempotency-Key": "k1", "X-API-Key": runtime.keys.create(scopes=["enroll"])[1]}
+    bound = {**once, "X-API-Key": runtime.keys.create(scopes=["enroll"], collection="default")[1]}
+    first = post(client, more, photo["obama2"], headers=once)
+    assert client.post(f"/v1/people/{ada}/merge", json={"into": kept}, headers=admin).status_code == 200
+    for headers in (once, bound):
+        again = post(client, more, photo["obama2"], headers=headers)
+        assert again.status_code == 201, again.text
+        assert again.json["person"] == {**first.json["person"], "id": kept, "name": "Aida"}
+        assert again.json["enrolled"] == first.json["enrolled"]
+    for headers in (admin, {**once, "Idempotency-Key": "k2"}, {**visitors, "Idempotency-Key": "k1"}):
+        assert_problem(post(client, more, photo["obama2"], headers=headers), 404, "person_not_found")
+    assert_problem(post(client, more, photo["biden"], headers=once), 404, "person_not_found")
+
+
 def test_photos_that_are_no_use_are_refused_as_in_enrolment(
     client: FlaskClient, photo: Photos, no_face: bytes, ada: str
 ) -> None:
