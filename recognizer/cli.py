@@ -186,7 +186,8 @@ def _keys(settings: Settings) -> Iterator[Keys]:
 
 
 def _described(key: KeyRecord) -> str:
-    where = f"collection {key.collection}" if key.collection else "all collections"
+    everywhere = "all collections (or one that has been deleted)" if key.revoked_at else "all collections"
+    where = f"collection {key.collection}" if key.collection else everywhere
     return f"{', '.join(key.scopes)} in {where}"
 
 

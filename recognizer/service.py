@@ -49,9 +49,12 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True)
 class EnrolRequest:
-    """What to remember: photos (encoded images) of one person, by `name` or `person_id`."""
+    """What to remember: photos (encoded images) of one person, by `name` or `person_id`.
 
-    collection: str
+    `collection` is None for the one that the person `person_id` is in.
+    """
+
+    collection: str | None
     photos: Sequence[bytes] = field(repr=False)
     name: str | None = None
     person_id: str | None = None
@@ -172,8 +175,9 @@ class Service:
             EnrolmentRefused: no photo could be used; nothing is stored.
             PersonNotFound, CollectionNotFound, Conflict, Busy, DatabaseUnavailable, DeadlineExceeded
         """
-        collection = self._gallery.collection(request.collection, deadline)
         idempotency = Idempotency(request.idempotency_key, request.digest()) if request.idempotency_key else None
+        where = request.collection or self._gallery.home(request.person_id or "", idempotency, deadline)
+        collection = self._gallery.collection(where, deadline)
         if idempotency and (earlier := self._gallery.earlier_answer(collection.name, idempotency, deadline)):
             return earlier
         person_id = request.person_id

@@ -14,7 +14,7 @@ from recognizer.api.people import MAX_REVISION
 from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, CollectionList
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
-from recognizer.api.versions import only_if, tagged
+from recognizer.api.versions import only_if, only_if_settings, tagged
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, PreconditionFailed
 from recognizer.gallery.collections import MAX_NAME_LENGTH
 
@@ -110,12 +110,15 @@ def get_collection(name: str, options: CollectionOptions) -> ResponseReturnValue
 
 
 def change_collection(name: str, options: CollectionChange) -> CollectionAnswer:
-    """Set what a collection's decisions go by; null: as in the settings."""
+    """Set what a collection's decisions go by; null: as in the settings.
+
+    If-Match asks whether still the same is set as with that ETag; who has been enrolled meanwhile does not matter.
+    """
     changed = runtime().gallery.change_collection(
         allowed_collection(name),
         options.model_dump(include=options.model_fields_set),
         request_deadline(),
-        only_if=only_if(),
+        only_if=only_if_settings(),
     )
     observation.note(changed=sorted(options.model_fields_set))
     return {"request_id": g.request_id, **shapes.collection(changed)}

@@ -50,11 +50,10 @@ def blueprint() -> Blueprint:
 
 def add_faces(person_id: str, images: tuple[bytes, ...], options: FacesOptions) -> tuple[EnrolmentAnswer, int]:
     """Remember more faces of a person: /enroll with that person_id, in whatever collection the person is."""
-    person, _ = runtime().gallery.person(person_id, request_deadline(), collection=only_collection())
     wanted = EnrolRequest(
-        collection=person.collection,
+        collection=only_collection(),
         photos=images,
-        person_id=person.id,
+        person_id=person_id,
         largest_face=options.face == "largest",
         force=options.force,
         idempotency_key=v1.idempotency_key(),

@@ -18,7 +18,7 @@ MEANINGS = {
     "into": "The id of the person who stays.",
     "label": "What it is for.",
     "limit": "How many on a page.",
-    "metadata": "Whatever you keep of a person: a JSON object.",
+    "metadata": "Whatever you keep of a person: a JSON object of up to 16,384 bytes and 32 levels.",
     "min_face_pixels": "Smaller faces are not looked for; default: the setting.",
     "min_revision": "`gallery_revision` of an answer: nobody answers from an older state.",
     "name": "How it is called; compared without case.",

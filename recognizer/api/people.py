@@ -20,6 +20,8 @@ from recognizer.errors import CollectionNotFound, Conflict, PersonNotFound, Prec
 from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
 
 MAX_METADATA_BYTES = 16_384
+MAX_METADATA_LEVELS = 32
+"""Of objects and lists in each other, the metadata itself being the first: what is stored has to be written again."""
 
 MAX_REVISION = 2**63 - 1
 
@@ -48,6 +50,8 @@ class PersonFields(Options):
                 value = json.loads(value)
             except (ValueError, RecursionError):
                 raise ValueError("must be a JSON object") from None
+        if _is_deeper(value, MAX_METADATA_LEVELS):
+            raise ValueError(f"must be at most {MAX_METADATA_LEVELS} levels deep")
         try:
             text = json.dumps(value, allow_nan=False)
         except ValueError:
@@ -190,3 +194,11 @@ def delete_person(person_id: str) -> ErasureAnswer:
         person_id, request_deadline(), collection=only_collection(), only_if=only_if()
     )
     return {"request_id": g.request_id, **shapes.erasure(erasure)}
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether more than so many objects and lists are in each other."""
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inside)

@@ -156,7 +156,7 @@ class Key(TypedDict):
     id: str
     label: str
     scopes: list[str]
-    collection: Annotated[str | None, Field(description="Null: all.")]
+    collection: Annotated[str | None, Field(description="Null: all, or one that has been deleted, for a revoked key.")]
     valid: bool
     created_at: Moment
     expires_at: Moment | None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from flask import Blueprint, g
+from flask.typing import ResponseReturnValue
 from pydantic import (
     Field,
     ValidationError,
@@ -23,6 +24,7 @@ from recognizer.api.people import PersonOptions
 from recognizer.api.records import NewRejection, RejectionList, RejectionUndone
 from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import HOW_TO_SEND, Options
+from recognizer.api.versions import tagged
 from recognizer.errors import (
     CollectionNotFound,
     Conflict,
@@ -31,6 +33,7 @@ from recognizer.errors import (
     MultipleFaces,
     NoFace,
     PersonNotFound,
+    PreconditionFailed,
     RejectionNotFound,
 )
 from recognizer.faces import Box
@@ -95,8 +98,8 @@ def blueprint() -> Blueprint:
         methods=["GET"],
         scope="enroll",
         takes=Query(PersonOptions),
-        answers={200: RejectionList},
-        errors=(PersonNotFound, CollectionNotFound),
+        answers={200: RejectionList, 304: None},
+        errors=(PersonNotFound, CollectionNotFound, PreconditionFailed),
     )
     route(
         rejections,
@@ -120,12 +123,12 @@ def blueprint() -> Blueprint:
     return rejections
 
 
-def list_rejections(person_id: str, options: PersonOptions) -> RejectionList:
+def list_rejections(person_id: str, options: PersonOptions) -> ResponseReturnValue:
     """The faces that were said not to be this person's, oldest first."""
     found = runtime().gallery.rejections(
         person_id, request_deadline(), collection=options.allowed, min_revision=options.min_revision
     )
-    return {"rejections": [shapes.rejection(each) for each in found]}
+    return tagged({"rejections": [shapes.rejection(each) for each in found]})
 
 
 def reject(person_id: str, images: tuple[bytes, ...], options: RejectOptions) -> tuple[NewRejection, int]:

@@ -8,7 +8,7 @@ from flask import Response, jsonify, request
 from werkzeug.http import generate_etag
 
 from recognizer.errors import PreconditionFailed
-from recognizer.gallery.versions import Condition
+from recognizer.gallery.versions import Condition, settings_of
 
 
 def tagged(body: Mapping[str, object], version: str | None = None) -> Response:
@@ -37,3 +37,11 @@ def conditional(response: Response, version: str) -> Response:
 def only_if() -> Condition | None:
     """What the caller wants to have seen before it is changed (If-Match); None: it does not matter."""
     return request.if_match.contains if "If-Match" in request.headers else None
+
+
+def only_if_settings() -> Condition | None:
+    """The same for what is set for a collection: in it, who is enrolled meanwhile does not matter."""
+    if (is_wanted := only_if()) is None:
+        return None
+    seen = {settings_of(tag) for tag in request.if_match if tag}  # Werkzeug reads `""` as None
+    return lambda version: is_wanted(version) or settings_of(version) in seen

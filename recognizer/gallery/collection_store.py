@@ -74,5 +74,5 @@ class CollectionStore:
         Raises:
             CollectionNotFound, PreconditionFailed
         """
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+        with self._pool.connection(deadline, is_long=True) as connection, connection.cursor() as cursor:
             return collections.erase(cursor, name, only_if)

@@ -65,8 +65,10 @@ class CollectionOverview:
 
     @property
     def version(self) -> str:
-        """What tells this state from others."""
-        return version_of(self)
+        """What tells this state from others, and before the dot (`settings_of`) what is set from what else may be."""
+        found = self.collection
+        settings = version_of(found.name, found.threshold, found.target_fpir, self.created_at)
+        return f"{settings}.{version_of(self)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,12 @@ def set_up(connection: Connection, statement_timeout_seconds: float) -> None:
     connection.autocommit = False
 
 
+def allow(connection: Connection, seconds: float) -> None:
+    """Let each statement of this transaction take so long."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", (str(math.ceil(seconds * 1000)),))
+
+
 def cause_of(error: BaseException) -> str:
     """What the driver said, in one line for the log; it may name the host and the user, never the password."""
     return " ".join(str(error.__cause__ or error).split())

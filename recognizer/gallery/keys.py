@@ -38,7 +38,8 @@ NOBODYS_SHA256 = hashlib.sha256(secrets.token_bytes(32)).digest()
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """What is known of a key; never its secret. `collection` is None for a key to all collections."""
+    """What is known of a key; never its secret. `collection` is None for a key to all collections, and for a revoked
+    one to a collection that has been deleted."""
 
     id: str
     label: str

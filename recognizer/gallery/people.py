@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Identifier
 from recognizer.errors import Conflict, FaceNotFound, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, Person, Quality, StoredFace
 from recognizer.gallery import collections, templates
-from recognizer.gallery.enrolment import as_json, plain_metadata, valid_id
+from recognizer.gallery.enrolment import Idempotency, as_json, plain_metadata, valid_id
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision
 from recognizer.gallery.versions import Condition, require_version, version_of
@@ -58,6 +58,13 @@ DETAILS = """
 FACES = """
     SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at
     FROM faces WHERE person_id = %s ORDER BY created_at, id
+"""
+
+
+HOME = """
+    SELECT collection.name FROM collections AS collection
+    WHERE id = (SELECT collection_id FROM people WHERE id = %(person_id)s)
+       OR id IN (SELECT collection_id FROM idempotency_keys WHERE key_sha256 = %(key)s AND request_digest = %(digest)s)
 """
 
 
@@ -114,6 +121,15 @@ def details(cursor: Cursor, person_id: str, collection: str | None, min_revision
         for face_id, left, top, right, bottom, score, issues, model_id, created in cursor.fetchall()
     )
     return PersonDetails(Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces)
+
+
+def home(cursor: Cursor, person_id: str, idempotency: Idempotency | None) -> str:
+    """The collection of a person; `Gallery.home` says what it promises and raises."""
+    key, digest = (idempotency.key_sha256, idempotency.digest) if idempotency else (None, None)
+    cursor.execute(HOME, {"person_id": valid_id(person_id), "key": key, "digest": digest})
+    if (row := cursor.fetchone()) is None:
+        raise PersonNotFound(NO_SUCH_PERSON)
+    return str(row[0])
 
 
 def lock(cursor: Cursor, person_id: str, collection: str | None, only_if: Condition | None = None) -> tuple[str, int]:

@@ -28,6 +28,7 @@ from recognizer.gallery.breaker import Breaker
 from recognizer.gallery.connection import (
     NO_ANSWER,
     Connection,
+    allow,
     connection_arguments,
     is_unavailability,
 )
@@ -123,10 +124,13 @@ class Pool:
         )
 
     @contextlib.contextmanager
-    def connection(self, deadline: Deadline | None = None) -> Iterator[Connection]:
+    def connection(self, deadline: Deadline | None = None, *, is_long: bool = False) -> Iterator[Connection]:
         """Lend a connection; commits when the block succeeds, rolls back when it raises.
 
         A commit whose answer is lost raises, although the server may have carried it out.
+
+        Args:
+            is_long: so much is to be done that not the usual limit of a statement bounds it, but the deadline alone.
 
         Raises:
             DatabaseUnavailable: no slot in time, or the database is away, full, read-only or too slow.
@@ -137,10 +141,15 @@ class Pool:
             deadline.check()
         with self._slot(deadline):
             connection = self._ready(deadline)
-            until = self._limit(self._statement_timeout_seconds + GRACE_SECONDS, deadline)
+            seconds = self._statement_timeout_seconds
+            if is_long and deadline is not None:
+                seconds = max(seconds, deadline.remaining_seconds())
+            until = self._limit(seconds + GRACE_SECONDS, deadline)
             failed = False
             try:
                 with self._watchdog.watching(connection, until) as watch, connection:
+                    if is_long:
+                        allow(connection, seconds)
                     yield connection
                 self._breaker.note_answer()
             except psycopg2.Error as error:

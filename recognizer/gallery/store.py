@@ -225,6 +225,15 @@ class Gallery(CollectionStore):
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return people.require(cursor, person_id, collection)
 
+    def home(self, person_id: str, idempotency: Idempotency | None, deadline: Deadline) -> str:
+        """The collection of a person, even of one who was merged into another after this very request was answered.
+
+        Raises:
+            PersonNotFound
+        """
+        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+            return people.home(cursor, person_id, idempotency)
+
     def delete_person(
         self, person_id: str, deadline: Deadline, *, collection: str | None = None, only_if: Condition | None = None
     ) -> Erasure:

@@ -16,6 +16,11 @@ def version_of(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
+def settings_of(version: str) -> str:
+    """The part of a collection's version that tells what is set for it, whoever is enrolled."""
+    return version.partition(".")[0]
+
+
 def require_version(version: str, only_if: Condition | None) -> None:
     """Go on only with what the caller has seen; `version` is of what is stored, which is locked.
 

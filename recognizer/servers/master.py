@@ -50,6 +50,12 @@ class Master(Arbiter):  # type: ignore[misc]  # gunicorn has no types
             worker.is_leaving = True
         super().reload()
 
+    def stop(self, graceful: bool = True) -> None:
+        """End all workers; one that ends now, however young, has not died."""
+        for worker in self.WORKERS.values():
+            worker.is_leaving = worker.was_told = True
+        super().stop(graceful)
+
     def reap_workers(self) -> None:
         """Note who has died and how; one that cannot start ends the server only if nobody serves."""
         before = dict(self.WORKERS)

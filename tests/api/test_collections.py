@@ -240,3 +240,22 @@ def test_a_collection_that_was_not_seen_so_is_not_changed(client: FlaskClient, p
     assert_problem(client.delete(path, headers=stale), 412, "precondition_failed")
     assert client.get(path).json["threshold"] == 0.4
     assert client.delete(path, headers={"If-Match": client.get(path).headers["ETag"]}).status_code == 200
+
+
+def test_who_is_enrolled_meanwhile_keeps_nobody_from_changing_the_settings(
+    client: FlaskClient, photo: Photos, doors: str
+) -> None:
+    path = f"/v1/collections/{doors}"
+    seen = {"If-Match": client.get(path).headers["ETag"]}
+    enroll(client, "Obama", photo["obama"], collection=doors)
+    assert client.get(path, headers={"If-None-Match": seen["If-Match"]}).json["people"] == 1
+    assert_problem(client.delete(path, headers=seen), 412, "precondition_failed")
+    assert client.patch(path, json={"threshold": 0.4}, headers=seen).status_code == 200
+    for tag in (seen["If-Match"], '"x"', "", '""', f"W/{client.get(path).headers['ETag']}"):
+        refused = client.patch(path, json={"threshold": 0.5}, headers={"If-Match": tag})
+        assert_problem(refused, 412, "precondition_failed")
+    assert client.patch(path, json={"threshold": 0.5}, headers={"If-Match": "*"}).status_code == 200
+    old = {"If-Match": client.get(path).headers["ETag"]}
+    client.delete(path)
+    client.post("/v1/collections", json={"name": doors, "threshold": 0.5})
+    assert_problem(client.patch(path, json={"threshold": 0.6}, headers=old), 412, "precondition_failed")

@@ -152,6 +152,8 @@ def test_names_of_all_kinds_are_names(client: FlaskClient, photo: Photos, name: 
         {"name": "Ada", "person_id": "00000000-0000-0000-0000-000000000000"},
         {"name": "Ada", "metadata": "[1]"},
         {"name": "Ada", "metadata": "{"},
+        {"name": "Ada", "metadata": '{"a":' + "[" * 32 + "]" * 32 + "}"},
+        {"name": "Ada", "metadata": '{"a":' + "[" * 974 + "]" * 974 + "}"},
         {"name": "Ada", "metadata": json.dumps({"x": "y" * 20_000})},
         {"name": "Ada", "metadata": '{"x": "\\u0000"}'},
         {"name": "Ada", "metadata": '{"x": NaN}'},

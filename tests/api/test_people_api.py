@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -144,6 +145,8 @@ def test_a_person_is_changed_member_by_member(client: FlaskClient, photo: Photos
     assert (changed.json["name"], changed.json["external_id"]) == ("Ada Lovelace", "7")
     (seen,) = post(client, "/recognize", photo["obama"]).json["faces"]
     assert seen["person"] == {"id": ada, "name": "Ada Lovelace"}
+    deepest = {"a": json.loads("[" * 31 + "]" * 31)}
+    assert client.patch(f"/v1/people/{ada}", json={"metadata": deepest}).json["metadata"] == deepest
     cleared = client.patch(f"/v1/people/{ada}", json={"external_id": None, "metadata": None}).json
     assert (cleared["external_id"], cleared["metadata"], cleared["name"]) == (None, {}, "Ada Lovelace")
 
@@ -168,6 +171,8 @@ def test_a_person_is_changed_member_by_member(client: FlaskClient, photo: Photos
         '{"metadata": {"a": "\\u0000"}}',
         '{"metadata": {"a": "\\ud800"}}',
         '{"metadata": {"a": "' + "x" * 16_400 + '"}}',
+        '{"metadata": {"a": ' + "[" * 32 + "]" * 32 + "}}",
+        '{"metadata": {"a": ' + "[" * 974 + "]" * 974 + "}}",
         '{"metadata": ' + '{"a":' * 5000 + "1" + "}" * 5000 + "}",
         '{"name": "New", "id": "x"}',
         '{"name": "New", "faces": []}',
@@ -286,6 +291,25 @@ def test_the_same_key_adds_a_photo_once_by_either_route(client: FlaskClient, pho
     )
 
 
+def test_who_repeats_a_request_after_a_merger_is_told_of_the_person_there_is_now(
+    client: FlaskClient, photo: Photos, runtime: Runtime, ada: str, visitors: dict[str, str]
+) -> None:
+    more, admin = f"/v1/people/{ada}/faces", {"X-API-Key": runtime.keys.create(scopes=["admin", "enroll"])[1]}
+    kept = person(client, "Aida", photo["obama3"], headers=admin)
+    once = {"Idempotency-Key": "k1", "X-API-Key": runtime.keys.create(scopes=["enroll"])[1]}
+    bound = {**once, "X-API-Key": runtime.keys.create(scopes=["enroll"], collection="default")[1]}
+    first = post(client, more, photo["obama2"], headers=once)
+    assert client.post(f"/v1/people/{ada}/merge", json={"into": kept}, headers=admin).status_code == 200
+    for headers in (once, bound):
+        again = post(client, more, photo["obama2"], headers=headers)
+        assert again.status_code == 201, again.text
+        assert again.json["person"] == {**first.json["person"], "id": kept, "name": "Aida"}
+        assert again.json["enrolled"] == first.json["enrolled"]
+    for headers in (admin, {**once, "Idempotency-Key": "k2"}, {**visitors, "Idempotency-Key": "k1"}):
+        assert_problem(post(client, more, photo["obama2"], headers=headers), 404, "person_not_found")
+    assert_problem(post(client, more, photo["biden"], headers=once), 404, "person_not_found")
+
+
 def test_photos_that_are_no_use_are_refused_as_in_enrolment(
     client: FlaskClient, photo: Photos, no_face: bytes, ada: str
 ) -> None:
@@ -320,13 +344,15 @@ def test_a_face_is_taken_back_and_the_person_stays_without_any(client: FlaskClie
 
 
 def test_what_has_not_changed_is_not_sent_again(client: FlaskClient, photo: Photos, ada: str) -> None:
-    for path in (f"/v1/people/{ada}", "/v1/people", "/v1/collections", "/v1/collections/default"):
+    said = f"/v1/people/{ada}/rejections"
+    for path in (f"/v1/people/{ada}", "/v1/people", "/v1/collections", "/v1/collections/default", said):
         first = client.get(path)
         tag = first.headers["ETag"]
         again = client.get(path, headers={"If-None-Match": f'"other", {tag}'})
         assert (again.status_code, again.data, again.headers["ETag"]) == (304, b"", tag)
         assert "X-Request-ID" in again.headers
         client.patch(f"/v1/people/{ada}", json={"name": f"Ada{len(path)}"})
+        post(client, said, photo["biden"])
         changed = client.get(path, headers={"If-None-Match": tag})
         assert changed.status_code == 200
         assert changed.headers["ETag"] != tag

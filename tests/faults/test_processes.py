@@ -124,6 +124,13 @@ def test_sigterm_answers_what_was_accepted_then_ends(server: Server) -> None:
     assert answers == [200] * 4
 
 
+def test_workers_that_are_told_to_end_right_after_their_start_have_not_died(start: StartServer) -> None:
+    server = start(workers=2)
+    server.await_workers(2)
+    assert server.stop() == 0
+    assert "have died" not in server.log()
+
+
 def test_a_stuck_thread_does_not_keep_the_service_from_ending(server: Server) -> None:
     with suppress(OSError):
         server.get("/stuck/60", seconds=0.5)

@@ -20,6 +20,7 @@ from recognizer.gallery.store import Gallery, Idempotency
 
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
+OpenPool = Callable[..., Pool]
 
 
 @pytest.fixture
@@ -41,6 +42,17 @@ def test_collections_come_by_name_with_how_much_they_hold(gallery: Gallery, dead
     assert found[0].created_at.utcoffset() == UTC.utcoffset(None)
     assert gallery.collections(deadline, only="VISITORS") == found[1:]
     assert gallery.collection_overview("visitors", deadline) == found[1]
+
+
+@pytest.mark.usefixtures("visitors")
+def test_a_large_collection_has_the_time_of_its_request_to_be_erased(open_pool: OpenPool, sql: Sql) -> None:
+    sql("CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.8); RETURN OLD; END'")
+    sql("CREATE TRIGGER rest BEFORE DELETE ON people FOR EACH ROW EXECUTE FUNCTION rest()")
+    try:
+        erased = Gallery(open_pool(statement_timeout_seconds=0.2)).delete_collection("visitors", Deadline(30))
+    finally:
+        sql("DROP FUNCTION rest CASCADE")
+    assert (erased.deleted["people"], erased.left) == (2, 0)
 
 
 @pytest.mark.usefixtures("visitors")

@@ -143,6 +143,16 @@ def test_the_server_ends_statements_that_take_too_long(open_pool: OpenPool) -> N
     assert pool.statistics().cut_off == 0
 
 
+def test_what_is_long_is_bounded_by_its_deadline_alone_and_the_next_as_ever(open_pool: OpenPool) -> None:
+    pool = open_pool(maximum=1, statement_timeout_seconds=0.2)
+    with pool.connection(Deadline(30), is_long=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(1.5)")  # longer than a frozen server would get, too
+    with pytest.raises(DatabaseUnavailable):
+        one(pool, "SELECT pg_sleep(30)")
+    with pytest.raises(DeadlineExceeded), pool.connection(Deadline(0.5), is_long=True) as connection:
+        connection.cursor().execute("SELECT pg_sleep(30)")
+
+
 def test_the_minimum_is_opened_before_it_is_needed(open_pool: OpenPool, eventually: Eventually) -> None:
     pool = open_pool(minimum=3, maximum=5)
     eventually(lambda: pool.statistics().idle == 3)
