@@ -282,6 +282,16 @@ def test_images_whose_turn_does_not_come_in_time_say_so(
 # -- while the database is away --
 
 
+def take_database_away(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From who asks for a key; the cohorts' keeper, whom it would answer as well, does not count."""
+
+    def away(*_: object) -> None:
+        raise DatabaseUnavailable("The database does not answer.")
+
+    monkeypatch.setattr(runtime.keys, "_look_up", away)
+    monkeypatch.setattr(runtime.keys._valid, "_has_answered", lambda since, seconds: False)
+
+
 def test_only_what_needs_no_database_takes_a_key_from_memory(
     client: FlaskClient, photo: Photos, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,11 +302,8 @@ def test_only_what_needs_no_database_takes_a_key_from_memory(
     assert post(client, "/v1/recognize", image, headers=headers).status_code == 200  # any route will do
     runtime.keys.revoke(record.id)
 
-    def away(*_: object) -> None:
-        raise DatabaseUnavailable("The database does not answer.")
-
     with monkeypatch.context() as cut:
-        cut.setattr(runtime.keys, "_look_up", away)
+        take_database_away(runtime, cut)
         for served in (
             post(client, "/v1/detect", image, headers=headers),
             post(client, "/v1/embed", image, headers=headers),
@@ -320,10 +327,7 @@ def test_a_scope_counts_as_much_without_the_database(
     headers = {"X-API-Key": key}
     assert client.get("/v1/people", headers=headers).status_code == 200
 
-    def away(*_: object) -> None:
-        raise DatabaseUnavailable("The database does not answer.")
-
-    monkeypatch.setattr(runtime.keys, "_look_up", away)
+    take_database_away(runtime, monkeypatch)
     assert_problem(post(client, "/v1/detect", photo["obama"], headers=headers), 403, "forbidden")
 
 
