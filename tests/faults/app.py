@@ -51,6 +51,8 @@ class FaultyServer(linux.Server):
     def load(self) -> Flask:
         if (self.settings.data_dir / "dies-at-start").exists():
             os.kill(os.getpid(), signal.SIGKILL)
+        if (self.settings.data_dir / "slow-start").exists():
+            time.sleep(3)
         if (self.settings.data_dir / "broken").exists():
             raise RuntimeError("The app is broken.")
         return app(self.settings.data_dir)
@@ -116,8 +118,6 @@ def leave_out(protection: str) -> None:
         limits.Limits.of = functools.partial(_endless, limits.Limits.of)  # type: ignore[method-assign,assignment]
     elif protection == "courtesy":
         door.COURTESY_SECONDS = 0.0
-    elif protection == "files":
-        limits.allowed_files = lambda: 1024  # type: ignore[assignment]
     elif protection:
         sys.exit(f"There is no protection {protection}")
 

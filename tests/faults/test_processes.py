@@ -53,7 +53,8 @@ def test_a_request_that_is_stuck_in_native_code_is_answered_and_its_worker_repla
 def test_a_worker_over_its_memory_budget_is_replaced_without_a_refused_connection(start: StartServer) -> None:
     server = start(workers=1, threads=4, queue_length=20, worker_memory_bytes=2**27)
     (before,) = server.pids()
-    with Load(lambda: server.get("/who"), clients=4) as load:
+    (server.folder / "slow-start").touch()
+    with Load(lambda: server.get("/who", seconds=2), clients=4) as load:  # less than a start takes
         server.get("/eat/100")
         wait_until(lambda: before not in server.pids())
         time.sleep(0.5)
