@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from recognizer import __version__, config, supervisor
+from recognizer import __version__, config, enroll_command, supervisor
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
@@ -110,6 +110,9 @@ def calibrate(
     if picture:
         calibrate_command.save_picture(report, picture)
 
+
+main.add_command(enroll_command.enroll)
+main.add_command(enroll_command.migrate_from)
 
 EXPIRES = click.option(
     "--expires-in-days", "days", type=click.IntRange(1, MAX_DAYS), help="How long it is valid from now on."

@@ -10,11 +10,23 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
+    {"client"},  # it goes into other people's programs, and takes nothing of the service along
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks"},
     {"vision", "gallery"},
     {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "check", "calibrate_command", "servers", "cli", "__main__"},
+    {
+        "host",
+        "postgres",
+        "supervisor",
+        "check",
+        "calibrate_command",
+        "servers",
+        "cli",
+        "__main__",
+        "enrolling",
+        "enroll_command",
+    },
 ]
 ROOMS = {
     "PIL": {"vision.images"},
@@ -33,11 +45,13 @@ ROOMS = {
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"calibrate_command", "cli", "supervisor"},
+    "click": {"calibrate_command", "cli", "enroll_command", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
     "scipy": {"decisions", "scene"},
+    "httpx": {"client"},
+    "tqdm": {"enrolling.progress"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
