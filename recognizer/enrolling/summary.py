@@ -20,7 +20,7 @@ NEXT = {
     "no_face": "no face that can be found; take sharper photos from the front",
     "low_quality": "poor evidence, the report says why; take better photos, or enrol single ones with force=true",
     "face_too_small": "too small a face; take larger photos, or lower enrol_min_face_pixels",
-    "face_belongs_to_other_person": "almost certainly the face of somebody else who is enrolled; look whether it lies in "
+    "face_belongs_to_other_person": "almost certainly somebody else's face, who is enrolled; look whether it lies in "
     "the wrong place, or whether two names are one person (then merge them)",
     "image_corrupt": "damaged or incomplete; copy it again",
     "image_unsupported": "no image that can be read; convert HEIC and AVIF to JPEG",
