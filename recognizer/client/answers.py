@@ -8,13 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
-
-from recognizer.client.errors import RecognizerClientError
-
-Answer = TypeVar("Answer")
+from typing import Any, Literal
 
 Decision = Literal["match", "ambiguous", "unknown", "low_quality"]
 
@@ -290,28 +284,3 @@ class CollectionErasure:
     left: int
     revoked_keys: int
     gallery_revision: int | None
-
-
-def parsed(kind: type[Answer], body: bytes) -> Answer:
-    """The answer of this kind that a JSON text is.
-
-    Raises:
-        RecognizerClientError: it is none; what answered is not the service, or of another version.
-    """
-    try:
-        answer: Answer = _adapter(kind).validate_json(body)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
-        detail = (
-            f"The answer is not understood{f' at `{where}`' if where else ''}; is this a recognizer of this version?"
-        )
-        raise RecognizerClientError("answer_not_understood", detail) from None
-    return answer
-
-
-_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
-
-
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    """What reads a kind of answer, made when the first one comes."""
-    return _ADAPTERS.setdefault(kind, _ADAPTERS.get(kind) or TypeAdapter(kind))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,6 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from recognizer.client.answers import Remark
 from recognizer.client.errors import RecognizerClientError
 from recognizer.client.transport import File, Reply
+
+Answer = TypeVar("Answer")
 
 
 def path(*parts: str) -> str:
@@ -50,3 +52,28 @@ def error_of(reply: Reply) -> RecognizerClientError:
         detail = f"The answer is {reply.status} without a reason of the recognizer's; is that its URL, or a proxy's?"
     request_id = reply.headers.get("X-Request-ID", "")
     return RecognizerClientError(code, detail, status=reply.status, request_id=request_id, refused=refused)
+
+
+def parsed(kind: type[Answer], body: bytes) -> Answer:
+    """The answer of this kind that a JSON text is.
+
+    Raises:
+        RecognizerClientError: it is none; what answered is not the service, or of another version.
+    """
+    try:
+        answer: Answer = _adapter(kind).validate_json(body)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        detail = (
+            f"The answer is not understood{f' at `{where}`' if where else ''}; is this a recognizer of this version?"
+        )
+        raise RecognizerClientError("answer_not_understood", detail) from None
+    return answer
+
+
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    """What reads a kind of answer, made when the first one comes."""
+    return _ADAPTERS.setdefault(kind, _ADAPTERS.get(kind) or TypeAdapter(kind))

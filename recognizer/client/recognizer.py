@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self
 
 from recognizer import __version__
 from recognizer.client import answers
@@ -24,12 +24,11 @@ from recognizer.client.answers import (
     Verification,
 )
 from recognizer.client.batches import recognized
-from recognizer.client.calls import error_of, image_files, options, path
+from recognizer.client.calls import Answer, error_of, image_files, options, parsed, path
 from recognizer.client.errors import RecognizerClientError
 from recognizer.client.images import Image, as_images, image_bytes
 from recognizer.client.transport import Call, Transport
 
-Answer = TypeVar("Answer")
 Include = Iterable[Literal["landmarks", "embedding", "timings"]]
 
 
@@ -271,7 +270,7 @@ class Recognizer:
         reply = self._transport.send(call)
         if not 200 <= reply.status < 300:
             raise error_of(reply)
-        return answers.parsed(kind, reply.body)
+        return parsed(kind, reply.body)
 
 
 def _one(image: Image) -> list[tuple[str, tuple[str, bytes]]]:

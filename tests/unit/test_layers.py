@@ -45,7 +45,7 @@ ROOMS = {
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"calibrate_command", "cli", "enroll_command", "supervisor"},
+    "click": {"calibrate_command", "cli", "enroll_command", "enrolling.progress", "supervisor"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
