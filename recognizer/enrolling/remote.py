@@ -157,5 +157,5 @@ def _refused(error: RecognizerClientError) -> Outcome:
 
 
 def _sentence(error: RecognizerClientError) -> str:
-    at = f" (request {error.request_id})" if error.request_id else ""
-    return f"{error.detail}{at}"
+    in_log = (error.status or 0) >= 500 and error.request_id
+    return f"{error.detail} (Its log has it under the request_id {error.request_id}.)" if in_log else error.detail
