@@ -157,6 +157,12 @@ class PreconditionFailed(RecognizerError):
     code = "precondition_failed"
 
 
+class SealBroken(RecognizerError):
+    """What is stored encrypted was changed, or is not what its place says."""
+
+    code = "stored_data_damaged"
+
+
 # -- who is asking --
 
 
@@ -208,6 +214,13 @@ class DatabaseUnavailable(Unavailable):
 
     code = "database_unavailable"
     retry_after_seconds = 2
+
+
+class EncryptionKeyMissing(Unavailable):
+    """What is stored was encrypted with a key that the service does not have, or it has none to encrypt with."""
+
+    code = "encryption_key_missing"
+    retry_after_seconds = 60
 
 
 class GalleryBehind(Unavailable):

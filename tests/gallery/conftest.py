@@ -35,7 +35,8 @@ EMPTY = """
     DELETE FROM people;
     DELETE FROM spaces;
     DELETE FROM collections WHERE name_key <> 'default';
-    UPDATE collections SET revision = 0, threshold = NULL, target_fpir = NULL;
+    UPDATE collections SET revision = 0, threshold = NULL, target_fpir = NULL, keep_photos = false,
+                           retention_days = NULL;
 """
 
 OpenPool = Callable[..., Pool]

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
-    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks"},
+    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring"},
     {"vision", "gallery"},
     {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
     {"api", "app"},
@@ -18,6 +18,7 @@ LAYERS = [
 ]
 ROOMS = {
     "PIL": {"vision.images"},
+    "cryptography": {"keyring"},
     "dlib": {"vision"},
     "onnx": {"vision.onnx_graph", "vision.mmod_graph"},
     "onnxruntime": {"vision.sessions"},
