@@ -96,6 +96,7 @@ def test_without_a_file_left_who_is_idle_longest_makes_room(start: StartServer) 
         assert [server.get("/who", seconds=10).status for _ in range(5)] == [200] * 5
         clients[0].settimeout(5)
         assert clients[0].recv(1) == b"", "closed"
+    assert server.workers() == [worker]
 
 
 # -- wrong ones --
