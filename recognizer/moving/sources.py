@@ -51,7 +51,7 @@ def opened(path: Path, names: Path | None, model_id: str) -> Iterator[Source]:
 def _is_npz(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as found:
-            return any(name.endswith(".npy") for name in found.namelist()) and "manifest.json" not in found.namelist()
+            return all(name.endswith(".npy") for name in found.namelist())
     except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError):
         return path.suffix.lower() == ".npz"
 
