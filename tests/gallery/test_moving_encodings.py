@@ -97,7 +97,7 @@ def test_pickles_are_refused_unread_with_the_way_to_convert_them(home: Home, tmp
     for protocol in range(6):
         for name in ("e.pickle", "e.pkl", "e.dat", "e.csv", "e.json", "e"):
             (tmp_path / name).write_bytes(pickle.dumps({"names": NAMES, "encodings": [Evil()]}, protocol))
-            with pytest.raises(FileRefused, match="pickle" if protocol > 1 or name != "e" else ""):
+            with pytest.raises(FileRefused, match="pickle|none of what can be imported|CSV|JSON"):
                 home.bring(tmp_path / name)
     np.save(tmp_path / "o.npy", np.array([Evil()] * 4, object), allow_pickle=True)
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
@@ -121,7 +121,7 @@ def test_what_is_no_encoding_is_refused_with_its_place(home: Home, rows: np.ndar
     refused("a.csv", f"Anna,{numbers},0.1\nBerta,{numbers},x\n", "name 2: .* one here is none")
     refused("a.csv", f"Anna,{numbers},nan\n", "row 1: .*NaN")
     refused("a.csv", f"Anna,{numbers},1e39\n", "row 1: .*infinity")
-    refused("a.csv", f"Anna\x00,{numbers},0.1\n", "")
+    refused("a.csv", f"Anna\x00,{numbers},0.1\n", "control or invisible")
     refused("a.json", "[1, 2]", "JSON has to be")
     refused("a.json", '{"Anna": [[1, 2]]}', "128 numbers, here are 2")
     refused("a.json", '{"Anna": ', "not valid JSON")
