@@ -4,8 +4,8 @@
     python benchmarks/import.py --faces 100000 --faces-per-person 4
 
 Synthetic encodings (_synthetic.py) are saved as .npz, and imported by the command itself into a bundled PostgreSQL of
-its own in a temporary folder (a million take about 4 GB). Then they are exported and that file is imported into a second
-one. Peak memory is what the system counted of each process, without PostgreSQL.
+its own in a temporary folder (a million take about 4 GB). Then they are exported and that file is imported into a
+second one. Peak memory is what the system counted of each process, without PostgreSQL.
 """
 
 from __future__ import annotations
