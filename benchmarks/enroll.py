@@ -23,14 +23,15 @@ from _report import SHARED_PHOTOS, progress, table
 from recognizer import config
 from recognizer.config import available_cores
 from recognizer.deadline import Deadline
-from recognizer.enrolling import local
 from recognizer.enrolling.folder import Folder
-from recognizer.enrolling.items import Item
+from recognizer.enrolling.items import Item, Manner
+from recognizer.enrolling.local import LocalEnroller
 from recognizer.enrolling.pipeline import run
 from recognizer.enrolling.report import Report
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
+from recognizer.service import Service
 from recognizer.vision.engine import Engine, open_engine
 
 LIMIT_SECONDS = 3600.0
@@ -47,7 +48,7 @@ def bare_rate(engine: Engine, items: list[Item], workers: int) -> float:
     return len(photos) / (time.perf_counter() - began)
 
 
-def enrolling_rate(enroller: local.LocalEnroller, folder: Folder, workers: int, report_file: Path) -> float:
+def enrolling_rate(enroller: LocalEnroller, folder: Folder, workers: int, report_file: Path) -> float:
     """Photos per second of all that `recognizer enroll` does, once everything is open."""
     began = time.perf_counter()
     with Report(report_file) as report:
@@ -76,7 +77,7 @@ def main() -> None:
                 name, deadline = f"round-{number}", Deadline(60)
                 Gallery(pool).create_collection(name, {}, deadline)
                 bare.append(bare_rate(engine, items, options.workers))
-                enroller = local.over(engine, pool, settings, name)
+                enroller = LocalEnroller(Service(engine, Gallery(pool), settings), pool, Manner(name))
                 enrolling.append(enrolling_rate(enroller, folder, options.workers, Path(scratch) / "report.csv"))
     rows = [
         (number + 1, f"{a:.1f}", f"{b:.1f}", f"{b / a:.2f}")

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from recognizer import __version__, config, enroll_command, supervisor
+from recognizer import __version__, config, enroll_command, installation, supervisor, transfer_command
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
+from recognizer.options import common_options
 from recognizer.servers.child import COMMANDS as SERVERS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DATA_DIR = click.Path(path_type=Path, file_okay=False)
 PICTURE_FILE = click.Path(path_type=Path, dir_okay=False)
-CONFIG_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 class Sentences(click.Group):
@@ -41,10 +38,8 @@ def main() -> None:
     """A face-recognition service that people can leave running."""
 
 
-def common_options(command: Command) -> Command:
-    """The options that say which installation a command is about."""
-    command = click.option("--data-dir", type=DATA_DIR, help="Where people and their faces are kept.")(command)
-    return click.option("--config", "config_file", type=CONFIG_FILE, help="The settings file.")(command)
+transfer_command.register(main)
+enroll_command.register(main)
 
 
 @main.command()
@@ -70,7 +65,7 @@ def serve(config_file: Path | None, dev: bool, **overrides: Any) -> None:
 @common_options
 def migrate(config_file: Path | None, data_dir: Path | None) -> None:
     """Bring the database to this version's schema; `serve` does so by itself."""
-    with supervisor.database(config.load({"data_dir": data_dir}, config_file)):
+    with installation.database(config.load({"data_dir": data_dir}, config_file)):
         click.echo("The database is up to date.")
 
 
@@ -110,9 +105,6 @@ def calibrate(
     if picture:
         calibrate_command.save_picture(report, picture)
 
-
-main.add_command(enroll_command.enroll)
-main.add_command(enroll_command.migrate_from)
 
 EXPIRES = click.option(
     "--expires-in-days", "days", type=click.IntRange(1, MAX_DAYS), help="How long it is valid from now on."
@@ -184,7 +176,7 @@ def revoke_key(config_file: Path | None, data_dir: Path | None, key_id: str) -> 
 
 @contextmanager
 def _keys(settings: Settings) -> Iterator[Keys]:
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         yield Keys(pool)
 
 

@@ -23,11 +23,12 @@ from pydantic_settings import (
 )
 
 from recognizer.errors import ConfigError
+from recognizer.keyring import Keyring, read_keys
 from recognizer.logs import LogFormat
 from recognizer.networks import is_loopback, key_limit, limit_storage, web_origins
 
-SECRETS = ("database_url", "rate_limit_storage")
-"""Settings that may hold a password."""
+SECRETS = ("database_url", "rate_limit_storage", "encryption_keys")
+"""Settings that are or may hold a secret."""
 
 ENV_PREFIX = "RECOGNIZER_"
 CONFIG_ENV = "RECOGNIZER_CONFIG"
@@ -79,6 +80,8 @@ class Settings(BaseSettings):
     pool_timeout_seconds: float = Field(5.0, gt=0, le=60)
     connect_timeout_seconds: float = Field(3.0, ge=1, le=60)
     statement_timeout_seconds: float = Field(10.0, gt=0, le=600)
+    encryption_keys: SecretStr | None = None
+    encryption_key_file: Path | None = None
 
     # how faces are found and compared
     engine: Literal["onnx", "face_recognition"] = "onnx"
@@ -124,7 +127,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)  # load() merges the sources, so that the command line can win over the rest
 
-    @field_validator("data_dir", "log_file", "tls_certificate", "tls_key")
+    @field_validator("data_dir", "log_file", "tls_certificate", "tls_key", "encryption_key_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         if value == Path():
@@ -138,6 +141,14 @@ class Settings(BaseSettings):
             return None
         if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
             raise ValueError("must begin with postgresql://")
+        return value
+
+    @field_validator("encryption_keys")
+    @classmethod
+    def _usable_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or not value.get_secret_value().strip():
+            return None
+        Keyring.of_text(value.get_secret_value())
         return value
 
     @field_validator("cors_origins")
@@ -180,6 +191,16 @@ class Settings(BaseSettings):
         return self.data_dir / "models"
 
     @property
+    def key_file(self) -> Path:
+        """Where the encryption keys stand, unless the environment gives them."""
+        return self.encryption_key_file or self.data_dir / "encryption-keys"
+
+    @property
+    def keyring(self) -> Keyring:
+        """What photos and embeddings are encrypted with; without keys it is empty."""
+        return Keyring.of_text(self.encryption_keys.get_secret_value() if self.encryption_keys else "")
+
+    @property
     def loopback(self) -> bool:
         """Whether only programs on this machine can reach the service."""
         return is_loopback(self.host)
@@ -195,7 +216,7 @@ class Settings(BaseSettings):
 
     def as_environment(self) -> dict[str, str]:
         """The settings as `RECOGNIZER_*` variables, so that a child process sees exactly the same ones."""
-        environment = {}
+        environment = {f"{ENV_PREFIX}ENCRYPTION_KEYS": ""}  # where there are none, it shall not look for a file
         for name, value in self:
             if value is None:
                 continue
@@ -224,7 +245,11 @@ def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = 
     for source in _sources(overrides or {}, config_file).values():
         values.update(source)
     try:
-        return Settings(**values)
+        settings = Settings(**values)
+        if "encryption_keys" not in values:
+            keys = read_keys(settings.key_file, settings.encryption_key_file)
+            settings = Settings(**values, encryption_keys=SecretStr(keys))
+        return settings
     except ValidationError as error:
         raise ConfigError(_sentence(error)) from error
 

@@ -16,6 +16,7 @@ import click
 
 from recognizer import config
 from recognizer.errors import RecognizerError
+from recognizer.options import common_options
 
 if TYPE_CHECKING:  # what loads models and drivers is imported when a command runs
     from recognizer.enrolling.items import Enroller, Row, Source
@@ -32,13 +33,18 @@ EXIT_INTERRUPTED = 130
 MOST_BYTES_REMOTE = 64 * 2**20
 """Of a photo for a service whose settings are not known; by default a request may have no more."""
 
-READ_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path)
+
+
+def register(group: click.Group) -> None:
+    """Add the commands."""
+    group.add_command(enroll)
+    group.add_command(migrate_from)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the options say of how to enrol."""
+    """What the options say, but for where the photos come from."""
 
     collection: str
     create_collection: bool
@@ -50,6 +56,10 @@ class Wish:
     key: str | None = field(repr=False)
     data_dir: Path | None
     config_file: Path | None
+
+    def settings(self) -> config.Settings:
+        """Those of the installation that is meant."""
+        return config.load({"data_dir": self.data_dir}, self.config_file)
 
 
 def enrolling_options(report: str, to: str) -> Callable[[Command], Command]:
@@ -63,8 +73,7 @@ def enrolling_options(report: str, to: str) -> Callable[[Command], Command]:
         click.option("--report", type=click.Path(path_type=Path, dir_okay=False), default=report, help="A CSV file."),
         click.option(f"--{to}url", "url", help="A running service to send the photos to, instead of working here."),
         click.option(f"--{to}key", "key", envvar=config.API_KEY_ENV, help="Its API key.", show_envvar=True),
-        click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where people are kept."),
-        click.option("--config", "config_file", type=READ_FILE, help="The settings file."),
+        common_options,
     ]
 
     def decorate(command: Command) -> Command:
@@ -88,8 +97,8 @@ def enroll(folder: Path, **options: Any) -> None:
     from recognizer.enrolling.folder import Folder
 
     wish = Wish(**options)
-    most_bytes = MOST_BYTES_REMOTE if wish.url else _settings(wish).max_image_bytes
-    sys.exit(_run(Folder(folder, most_bytes), wish))
+    most_bytes = MOST_BYTES_REMOTE if wish.url else wish.settings().max_image_bytes
+    sys.exit(_run(Folder(folder, most_bytes), wish, "enroll"))
 
 
 @click.group("migrate-from")
@@ -112,29 +121,24 @@ def compreface(from_url: str, from_key: str, **options: Any) -> None:
     from recognizer.enrolling.compreface import CompreFace
 
     with closing(CompreFace(from_url, from_key)) as source:
-        sys.exit(_run(source, Wish(**options)))
+        sys.exit(_run(source, Wish(**options), "migrate-from"))
 
 
-def _settings(wish: Wish) -> config.Settings:
-    return config.load({"data_dir": wish.data_dir}, wish.config_file)
+def _enroller(wish: Wish, command: str) -> AbstractContextManager[Enroller]:
+    from recognizer.enrolling.items import Manner
 
-
-def _enroller(wish: Wish) -> AbstractContextManager[Enroller]:
-    how = {
-        "largest_face": wish.largest_face,
-        "dry_run": wish.dry_run,
-        "create_collection": wish.create_collection,
-    }
+    actor = f"recognizer {command}"
+    manner = Manner(wish.collection, wish.create_collection, wish.largest_face, wish.dry_run, actor)
     if wish.url:
         from recognizer.enrolling.remote import remote_enroller
 
-        return remote_enroller(wish.url, wish.key, wish.collection, **how)
+        return remote_enroller(wish.url, wish.key, manner)
     from recognizer.enrolling.local import local_enroller
 
-    return local_enroller(_settings(wish), wish.collection, **how)
+    return local_enroller(wish.settings(), manner)
 
 
-def _run(source: Source, wish: Wish) -> int:
+def _run(source: Source, wish: Wish, command: str) -> int:
     """Enrol all of a source, and return the exit code."""
     from recognizer.enrolling import pipeline
     from recognizer.enrolling.progress import Progress
@@ -145,7 +149,12 @@ def _run(source: Source, wish: Wish) -> int:
     complete, failure = False, ""
     total = source.count()
     workers = wish.workers or config.available_cores() + 1
-    with _enroller(wish) as enroller, Report(wish.report) as report, _interruptible(stop), Progress(total) as progress:
+    with (
+        _enroller(wish, command) as enroller,
+        Report(wish.report) as report,
+        _interruptible(stop),
+        Progress(total) as progress,
+    ):
         tell = _Teller(report, progress, pipeline.Namesakes())
         try:
             complete = pipeline.run(source, enroller, tell, workers=workers, stop=stop)

@@ -163,6 +163,12 @@ class PreconditionFailed(RecognizerError):
     code = "precondition_failed"
 
 
+class SealBroken(RecognizerError):
+    """What is stored encrypted was changed, or is not what its place says."""
+
+    code = "stored_data_damaged"
+
+
 # -- who is asking --
 
 
@@ -216,6 +222,13 @@ class DatabaseUnavailable(Unavailable):
     retry_after_seconds = 2
 
 
+class EncryptionKeyMissing(Unavailable):
+    """What is stored was encrypted with a key that the service does not have, or it has none to encrypt with."""
+
+    code = "encryption_key_missing"
+    retry_after_seconds = 60
+
+
 class GalleryBehind(Unavailable):
     """The gallery has not reached the revision that the caller has seen already."""
 
@@ -226,6 +239,21 @@ class DeadlineExceeded(RecognizerError):
     """The request's deadline passed before its work was done."""
 
     code = "deadline_exceeded"
+
+
+# -- what ends a command --
+
+
+class FileRefused(RecognizerError):
+    """A file to be imported is damaged, or is not what can be imported; the message names the place in it."""
+
+    code = "file_refused"
+
+
+class FileNotWritten(RecognizerError):
+    """A file cannot be written: it is there already, or the disk does not take it."""
+
+    code = "file_not_written"
 
 
 # -- what ends a start --

@@ -19,6 +19,7 @@ from recognizer.api.operations import Answers, Operation, Scope
 from recognizer.api.takes import Errors, Nothing, Takes
 from recognizer.deadline import Deadline
 from recognizer.errors import Forbidden, Unauthorized
+from recognizer.gallery import audit
 from recognizer.gallery.keys import KeyRecord
 from recognizer.gallery.names import comparable
 from recognizer.networks import is_loopback
@@ -92,7 +93,8 @@ def route(
             if g.key is not None:
                 exposure.count_use()
             _check_scope(scope)
-        return view(**arguments, **takes.read(request, runtime().settings))
+        with audit.acting(caller(), g.request_id):
+            return view(**arguments, **takes.read(request, runtime().settings))
 
     guarded.operation = Operation(scope, takes, answers, errors, headers)  # type: ignore[attr-defined]  # for the document
     blueprint.add_url_rule(rule, view_func=guarded, methods=methods)

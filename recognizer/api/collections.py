@@ -16,12 +16,14 @@ from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, only_if_settings, tagged
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, PreconditionFailed
-from recognizer.gallery.collections import MAX_NAME_LENGTH
+from recognizer.gallery.collections import MAX_NAME_LENGTH, MAX_RETENTION_DAYS
 
 
 class CollectionChange(Options):
     target_fpir: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] | None = None
     threshold: Annotated[float, Field(strict=True, gt=0, lt=2, allow_inf_nan=False)] | None = None
+    keep_photos: Annotated[bool, Field(strict=True)] = False
+    retention_days: Annotated[int, Field(strict=True, ge=1, le=MAX_RETENTION_DAYS)] | None = None
 
 
 class NewCollection(CollectionChange):
@@ -110,7 +112,7 @@ def get_collection(name: str, options: CollectionOptions) -> ResponseReturnValue
 
 
 def change_collection(name: str, options: CollectionChange) -> CollectionAnswer:
-    """Set what a collection's decisions go by; null: as in the settings.
+    """Set what a collection's decisions go by and what it keeps; null: the default.
 
     If-Match asks whether still the same is set as with that ETag; who has been enrolled meanwhile does not matter.
     """

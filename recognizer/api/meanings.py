@@ -29,6 +29,8 @@ MEANINGS = {
     "scopes": "What it allows.",
     "sort": "The order; with a minus downwards.",
     "target_fpir": "The share of strangers that may be taken for somebody; null: as in the settings.",
+    "keep_photos": "Whether the photos that are enrolled are kept, encrypted.",
+    "retention_days": "So many days after their latest photo was enrolled, people are erased; null: never.",
     "threshold": "The distance from which on nobody is the same; without it, decisions go by `target_fpir`.",
     "top_k": "How many candidates to name for each face.",
     "unique": "Nobody is found twice in one image.",

@@ -120,6 +120,8 @@ class Collection(TypedDict):
     name: str
     target_fpir: Annotated[float | None, Field(description="Null: as in the settings.")]
     threshold: Annotated[float | None, Field(description="Null: as in the settings.")]
+    keep_photos: bool
+    retention_days: Annotated[int | None, Field(description="Null: until somebody erases them.")]
     people: int
     faces: int
     gallery_revision: int

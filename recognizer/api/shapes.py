@@ -168,6 +168,8 @@ def collection(of: CollectionOverview) -> records.Collection:
         "name": of.collection.name,
         "target_fpir": of.collection.target_fpir,
         "threshold": of.collection.threshold,
+        "keep_photos": of.collection.keep_photos,
+        "retention_days": of.collection.retention_days,
         "people": of.people,
         "faces": of.faces,
         "gallery_revision": of.collection.revision,

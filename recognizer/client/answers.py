@@ -266,6 +266,8 @@ class Collection:
     faces: int
     gallery_revision: int
     created_at: datetime
+    keep_photos: bool = False
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

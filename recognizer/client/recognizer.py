@@ -255,10 +255,22 @@ class Recognizer:
         return self._ask(Collection, Call("GET", path("collections", name)))
 
     def create_collection(
-        self, name: str, *, target_fpir: float | None = None, threshold: float | None = None
+        self,
+        name: str,
+        *,
+        target_fpir: float | None = None,
+        threshold: float | None = None,
+        keep_photos: bool | None = None,
+        retention_days: int | None = None,
     ) -> Collection:
         """Make a collection; this takes a key with the scope `admin`."""
-        values = {"name": name, "target_fpir": target_fpir, "threshold": threshold}
+        values = {
+            "name": name,
+            "target_fpir": target_fpir,
+            "threshold": threshold,
+            "keep_photos": keep_photos,
+            "retention_days": retention_days,
+        }
         given = {key: value for key, value in values.items() if value is not None}
         return self._ask(Collection, Call("POST", path("collections"), json=given, repeatable=False))
 

@@ -59,6 +59,17 @@ class Row:
     outcome: Outcome
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How photos are enrolled; `actor` is who does it, for the audit trail of this installation."""
+
+    collection: str
+    create_collection: bool = False
+    largest_face: bool = False
+    dry_run: bool = False
+    actor: str = "recognizer enroll"
+
+
 class Source(Protocol):
     """Where photos come from. Whoever reads it is in one thread; `Item.read` is called in others."""
 

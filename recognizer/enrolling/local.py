@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import TypeVar
 
-from recognizer import supervisor
+from recognizer import installation, supervisor
 from recognizer.admission import Admission
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
-from recognizer.enrolling.items import Outcome
+from recognizer.enrolling.items import Manner, Outcome
 from recognizer.errors import (
     CollectionNotFound,
     DatabaseUnavailable,
@@ -21,11 +21,12 @@ from recognizer.errors import (
     StartupError,
 )
 from recognizer.faces import Remark
+from recognizer.gallery.audit import acting
 from recognizer.gallery.known_photos import KnownPhoto, known_photos
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Enrolment, Gallery
 from recognizer.service import EnrolRequest, Service
-from recognizer.vision.engine import Engine, open_engine
+from recognizer.vision.engine import open_engine
 
 Result = TypeVar("Result")
 
@@ -44,14 +45,10 @@ class LocalEnroller:
 
     batch = BATCH
 
-    def __init__(
-        self, service: Service, pool: Pool, collection: str, *, largest_face: bool = False, dry_run: bool = False
-    ) -> None:
+    def __init__(self, service: Service, pool: Pool, manner: Manner) -> None:
         self._service = service
         self._pool = pool
-        self._collection = collection
-        self._largest_face = largest_face
-        self._dry_run = dry_run
+        self._manner = manner
 
     def enrol(self, person: str, photos: Sequence[bytes]) -> list[Outcome]:
         """What came of each photo of a person, in order.
@@ -61,7 +58,9 @@ class LocalEnroller:
             CollectionNotFound: it has been deleted meanwhile.
         """
         digests = [hashlib.sha256(photo).digest() for photo in photos]
-        known = _patiently(lambda: known_photos(self._pool, self._collection, person, digests, Deadline(BATCH_SECONDS)))
+        known = _patiently(
+            lambda: known_photos(self._pool, self._manner.collection, person, digests, Deadline(BATCH_SECONDS))
+        )
         outcomes = {n: _known(known[digest]) for n, digest in enumerate(digests) if digest in known}
         new = [number for number in range(len(photos)) if number not in outcomes]
         if new:
@@ -70,65 +69,47 @@ class LocalEnroller:
         return [outcomes[number] for number in range(len(photos))]
 
     def _enrol_new(self, person: str, photos: list[bytes]) -> list[Outcome]:
-        request = EnrolRequest(self._collection, photos, name=person, largest_face=self._largest_face)
+        collection = self._manner.collection
+        request = EnrolRequest(collection, photos, name=person, largest_face=self._manner.largest_face)
         deadline = Deadline(BATCH_SECONDS)
-        if self._dry_run:
-            outcomes = _rehearsed(self._service.rehearse(request, self._collection, deadline))
+        if self._manner.dry_run:
+            outcomes = _rehearsed(self._service.rehearse(request, collection, deadline))
         else:
             try:
-                outcomes = _enrolled(self._service.enrol(request, deadline))
+                with acting(self._manner.actor):  # it holds for one thread
+                    outcomes = _enrolled(self._service.enrol(request, deadline))
             except EnrolmentRefused as error:
                 outcomes = _refused(error.refused)
         return [outcomes[number] for number in range(len(photos))]
 
 
 @contextmanager
-def local_enroller(
-    settings: Settings,
-    collection: str,
-    *,
-    largest_face: bool = False,
-    dry_run: bool = False,
-    create_collection: bool = False,
-) -> Iterator[LocalEnroller]:
-    """An enroller over the database that `supervisor.database` gives.
+def local_enroller(settings: Settings, manner: Manner) -> Iterator[LocalEnroller]:
+    """An enroller over the database that `installation.database` gives.
 
     Raises:
-        CollectionNotFound: there is none of that name, and it is not to be made.
-        DatabaseUnavailable, StartupError: something cannot be opened.
+        StartupError: something cannot be opened; or the collection is not there, and not to be made.
+        DatabaseUnavailable
     """
     # one process has all cores to itself, and whoever waits for one waits as long as it takes
     settings = settings.model_copy(update={"workers": 1, "queue_timeout_seconds": BATCH_SECONDS})
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         gallery = Gallery(pool)
-        _require_collection(gallery, collection, create_collection and not dry_run)
+        _require_collection(gallery, manner)
         supervisor.prepare_models(settings.models_dir)
         with closing(open_engine(settings)) as engine:
-            yield over(engine, pool, settings, collection, largest_face=largest_face, dry_run=dry_run)
+            yield LocalEnroller(Service(engine, gallery, settings), pool, manner)
 
 
-def over(
-    engine: Engine,
-    pool: Pool,
-    settings: Settings,
-    collection: str,
-    *,
-    largest_face: bool = False,
-    dry_run: bool = False,
-) -> LocalEnroller:
-    """An enroller over what is open already."""
-    service = Service(engine, Gallery(pool), settings)
-    return LocalEnroller(service, pool, collection, largest_face=largest_face, dry_run=dry_run)
-
-
-def _require_collection(gallery: Gallery, name: str, create: bool) -> None:
+def _require_collection(gallery: Gallery, manner: Manner) -> None:
     deadline = Deadline(PATIENCE_SECONDS)
     try:
-        gallery.collection(name, deadline)
+        gallery.collection(manner.collection, deadline)
     except CollectionNotFound as error:
-        if not create:
+        if manner.dry_run or not manner.create_collection:
             raise StartupError(f"{error} Add --create-collection to have it made.") from error
-        gallery.create_collection(name, {}, deadline)
+        with acting(manner.actor):
+            gallery.create_collection(manner.collection, {}, deadline)
 
 
 def _patiently(work: Callable[[], Result]) -> Result:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from recognizer.client import Enrolment, Recognizer, RecognizerClientError, Unreachable
-from recognizer.enrolling.items import Outcome
+from recognizer.enrolling.items import Manner, Outcome
 from recognizer.errors import DuplicatePhoto, ImageTooLarge, MultipleFaces, NoFace, StartupError
 
 OF_ONE_PHOTO = frozenset({400, 409, 415, 422, 500, 504})
@@ -25,19 +25,15 @@ class RemoteEnroller:
 
     batch = 1
 
-    def __init__(
-        self, client: Recognizer, collection: str, *, largest_face: bool = False, dry_run: bool = False
-    ) -> None:
+    def __init__(self, client: Recognizer, manner: Manner) -> None:
         """Look at the collection.
 
         Raises:
             RecognizerClientError
         """
         self._client = client
-        self._collection = collection
-        self._largest_face = largest_face
-        self._dry_run = dry_run
-        self._revision = client.collection(collection).gallery_revision
+        self._manner = manner
+        self._revision = client.collection(manner.collection).gallery_revision
 
     def enrol(self, person: str, photos: Sequence[bytes]) -> list[Outcome]:
         """What came of each photo of a person, in order.
@@ -46,7 +42,7 @@ class RemoteEnroller:
             StartupError: the service cannot be asked any more, or refuses everything.
         """
         try:
-            return [self._look(photo) if self._dry_run else self._enrol(person, photo) for photo in photos]
+            return [self._look(photo) if self._manner.dry_run else self._enrol(person, photo) for photo in photos]
         except RecognizerClientError as error:
             raise StartupError(_sentence(error)) from error
 
@@ -63,8 +59,8 @@ class RemoteEnroller:
         return self._client.enroll(
             photo,
             name=person,
-            collection=self._collection,
-            largest_face=self._largest_face,
+            collection=self._manner.collection,
+            largest_face=self._manner.largest_face,
             idempotency_key=key,
         )
 
@@ -95,7 +91,7 @@ class RemoteEnroller:
 
     def _key(self, person: str, photo: bytes) -> str:
         """The same for the same photo of the same person in the same collection, whoever sends it when."""
-        said = [self._collection, person, self._largest_face, hashlib.sha256(photo).hexdigest()]
+        said = [self._manner.collection, person, self._manner.largest_face, hashlib.sha256(photo).hexdigest()]
         return f"enrol-{hashlib.sha256(json.dumps(said).encode()).hexdigest()}"
 
     def _look(self, photo: bytes) -> Outcome:
@@ -106,21 +102,13 @@ class RemoteEnroller:
             return _refused(error)
         if not faces:
             return Outcome("refused", (NoFace.code,), "It shows no face that can be found.")
-        if len(faces) > 1 and not self._largest_face:
+        if len(faces) > 1 and not self._manner.largest_face:
             return Outcome("refused", (MultipleFaces.code,), f"It shows {len(faces)} faces.")
         return Outcome("would_enrol", faces[0].quality.issues, quality=faces[0].quality.score)
 
 
 @contextmanager
-def remote_enroller(
-    url: str,
-    key: str | None,
-    collection: str,
-    *,
-    largest_face: bool = False,
-    dry_run: bool = False,
-    create_collection: bool = False,
-) -> Iterator[RemoteEnroller]:
+def remote_enroller(url: str, key: str | None, manner: Manner) -> Iterator[RemoteEnroller]:
     """An enroller over the service at a URL.
 
     Raises:
@@ -128,9 +116,9 @@ def remote_enroller(
     """
     try:
         with Recognizer(url, key) as client:
-            if create_collection and not dry_run:
-                _make(client, collection)
-            yield RemoteEnroller(client, collection, largest_face=largest_face, dry_run=dry_run)
+            if manner.create_collection and not manner.dry_run:
+                _make(client, manner.collection)
+            yield RemoteEnroller(client, manner)
     except RecognizerClientError as error:
         hint = " Add --create-collection to have it made." if error.code == "collection_not_found" else ""
         raise StartupError(_sentence(error) + hint) from error

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from recognizer.deadline import Deadline
 from recognizer.gallery import collections
-from recognizer.gallery.collections import Collection, CollectionErasure, CollectionOverview
+from recognizer.gallery.collections import Collection, CollectionErasure, CollectionOverview, Value
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.versions import Condition
 
@@ -42,9 +42,7 @@ class CollectionStore:
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return collections.overview(cursor, name, min_revision)
 
-    def create_collection(
-        self, name: str, values: Mapping[str, float | None], deadline: Deadline
-    ) -> CollectionOverview:
+    def create_collection(self, name: str, values: Mapping[str, Value], deadline: Deadline) -> CollectionOverview:
         """Make a collection, with the `values` that `change_collection` sets.
 
         Raises:
@@ -55,9 +53,9 @@ class CollectionStore:
             return collections.create(cursor, name, values)
 
     def change_collection(
-        self, name: str, values: Mapping[str, float | None], deadline: Deadline, *, only_if: Condition | None = None
+        self, name: str, values: Mapping[str, Value], deadline: Deadline, *, only_if: Condition | None = None
     ) -> CollectionOverview:
-        """Set a collection's `target_fpir` or `threshold`, or both; None: as in the settings.
+        """Set one or more of `collections.CHANGEABLE`; None: the default.
 
         Raises:
             CollectionNotFound, PreconditionFailed

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from psycopg2.extensions import cursor as Cursor
@@ -14,8 +15,22 @@ from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.gallery.versions import Condition, require_version, version_of
 
-CHANGEABLE = {"target_fpir": 1.0, "threshold": 2.0}
-"""What can be set for a collection, and what it has to stay below; above 0 it has to be."""
+CHANGEABLE = {
+    "target_fpir": "a number above 0 and below 1, or null for the default",
+    "threshold": "a number above 0 and below 2, or null for the default",
+    "keep_photos": "true or false",
+    "retention_days": "a whole number of days from 1 to 36,500, or null for ever",
+}
+"""What can be set for a collection, and to what."""
+
+BELOW = {"target_fpir": 1.0, "threshold": 2.0}
+MAX_RETENTION_DAYS = 36_500
+
+MEMBERS = "name, threshold, target_fpir, revision, keep_photos, retention_days"
+"""The columns of a `Collection`."""
+
+Value = float | bool | None
+"""Of what can be set; None: the default."""
 
 MAX_NAME_LENGTH = 100
 
@@ -46,12 +61,18 @@ COUNT_LEFT = """
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """A collection, what is set for it (None: as in the settings), and how often its people have changed."""
+    """A collection, what is set for it, and how often its people have changed.
+
+    `threshold` and `target_fpir` are None where they are as in the settings. `keep_photos` says whether the photos of
+    enrolments are kept, `retention_days` after how many days without a new photo a person is erased (None: never).
+    """
 
     name: str
     threshold: float | None
     target_fpir: float | None
     revision: int
+    keep_photos: bool = False
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +87,7 @@ class CollectionOverview:
     @property
     def version(self) -> str:
         """What tells this state from others, and before the dot (`settings_of`) what is set from what else may be."""
-        found = self.collection
-        settings = version_of(found.name, found.threshold, found.target_fpir, self.created_at)
+        settings = version_of(replace(self.collection, revision=0), self.created_at)
         return f"{settings}.{version_of(self)}"
 
 
@@ -92,9 +112,7 @@ def find(cursor: Cursor, name: str, min_revision: int = 0) -> Collection:
 
 def find_with_id(cursor: Cursor, name: str, min_revision: int) -> tuple[int, Collection]:
     """The same with the collection's internal id. Whatever is read after it is of that revision or a later one."""
-    cursor.execute(
-        "SELECT id, name, threshold, target_fpir, revision FROM collections WHERE name_key = %s", (comparable(name),)
-    )
+    cursor.execute(f"SELECT id, {MEMBERS} FROM collections WHERE name_key = %s", (comparable(name),))  # noqa: S608
     row = cursor.fetchone()
     if row is None:
         require_revision(0, min_revision)  # it may be one that has not come here yet
@@ -132,18 +150,18 @@ def require_reached(cursor: Cursor, only: str | None, min_revision: int) -> None
 def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
     """All collections, or just the one called `only`, by name."""
     cursor.execute(
-        """
-        SELECT name, threshold, target_fpir, revision,
+        f"""
+        SELECT {MEMBERS},
                (SELECT count(*) FROM people WHERE collection_id = collection.id),
                (SELECT count(*) FROM faces WHERE collection_id = collection.id),
                created_at
         FROM collections AS collection
         WHERE coalesce(%s, name_key) = name_key
         ORDER BY name_key
-        """,
+        """,  # noqa: S608
         (None if only is None else comparable(only),),
     )
-    return [CollectionOverview(Collection(*row[:4]), *row[4:]) for row in cursor.fetchall()]
+    return [CollectionOverview(Collection(*row[:6]), *row[6:]) for row in cursor.fetchall()]
 
 
 def overview(cursor: Cursor, name: str, min_revision: int = 0) -> CollectionOverview:
@@ -155,7 +173,7 @@ def overview(cursor: Cursor, name: str, min_revision: int = 0) -> CollectionOver
     return found[0]
 
 
-def create(cursor: Cursor, name: str, values: Mapping[str, float | None]) -> CollectionOverview:
+def create(cursor: Cursor, name: str, values: Mapping[str, Value]) -> CollectionOverview:
     """Make a collection; `Gallery.create_collection` says what it promises and raises."""
     kept = tidy(name)
     if len(kept) > MAX_NAME_LENGTH or "/" in kept or set(kept) == {"."}:
@@ -164,18 +182,17 @@ def create(cursor: Cursor, name: str, values: Mapping[str, float | None]) -> Col
         )
     _check(values)
     cursor.execute(
-        "INSERT INTO collections (name, name_key, target_fpir, threshold) VALUES (%s, %s, %s, %s)"
+        "INSERT INTO collections (name, name_key, target_fpir, threshold, keep_photos, retention_days)"
+        " VALUES (%(name)s, %(key)s, %(target_fpir)s, %(threshold)s, %(keep_photos)s, %(retention_days)s)"
         " ON CONFLICT (name_key) DO NOTHING",
-        (kept, comparable(kept), values.get("target_fpir"), values.get("threshold")),
+        {**dict.fromkeys(CHANGEABLE), "keep_photos": False, **values, "name": kept, "key": comparable(kept)},
     )
     if not cursor.rowcount:
         raise Conflict("There is a collection of this name already; choose another name.")
     return overview(cursor, kept)
 
 
-def change(
-    cursor: Cursor, name: str, values: Mapping[str, float | None], only_if: Condition | None
-) -> CollectionOverview:
+def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Condition | None) -> CollectionOverview:
     """Set what `values` names, None for what the settings say; `Gallery.change_collection` says what it raises.
 
     The revision stays: it counts changes of the people.
@@ -217,10 +234,21 @@ def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionEra
     return CollectionErasure(found.collection.name, deleted, left, revoked, revision)
 
 
-def _check(values: Mapping[str, float | None]) -> None:
+def _check(values: Mapping[str, Value]) -> None:
     for member, value in values.items():
         if member not in CHANGEABLE:
             raise InvalidRequest(f"A collection has no `{member[:50]}` to change; it has {', '.join(CHANGEABLE)}.")
-        below = CHANGEABLE[member]
-        if value is not None and (isinstance(value, bool) or not 0 < value < below):
-            raise InvalidRequest(f"`{member}` must be a number above 0 and below {below:.0f}, or null for the default.")
+        if not _may_be(member, value):
+            raise InvalidRequest(f"`{member}` must be {CHANGEABLE[member]}.")
+
+
+def _may_be(member: str, value: Value) -> bool:
+    if member == "keep_photos":
+        return isinstance(value, bool)
+    if value is None:
+        return True
+    if isinstance(value, bool) or not math.isfinite(value):
+        return False
+    if member == "retention_days":
+        return isinstance(value, int) and 0 < value <= MAX_RETENTION_DAYS
+    return 0 < value < BELOW[member]

@@ -141,7 +141,8 @@ class PersonFaces:
 
 
 PERSON = """
-    SELECT person.name, collection.name, collection.threshold, collection.target_fpir, collection.revision
+    SELECT person.name, collection.name, collection.threshold, collection.target_fpir, collection.revision,
+           collection.keep_photos, collection.retention_days
     FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
     WHERE person.id = %s
 """

@@ -48,7 +48,10 @@ def empty(postgres_url: str) -> None:
             with suppress(psycopg2.errors.DeadlockDetected), connection, connection.cursor() as cursor:
                 cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
                 cursor.execute("DELETE FROM collections WHERE name <> 'default'")
-                cursor.execute("UPDATE collections SET threshold = NULL, target_fpir = NULL")
+                cursor.execute(
+                    "UPDATE collections SET threshold = NULL, target_fpir = NULL, keep_photos = false,"
+                    " retention_days = NULL"
+                )
                 return
     raise AssertionError("the keeper of the app's cohorts holds the tables whenever they are to be emptied")
 

@@ -35,6 +35,8 @@ def test_collections_are_listed_by_name_with_how_much_they_hold(client: FlaskCli
         "name": "Doors",
         "target_fpir": None,
         "threshold": None,
+        "keep_photos": False,
+        "retention_days": None,
         "people": 2,
         "faces": 3,
         "gallery_revision": 2,

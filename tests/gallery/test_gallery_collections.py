@@ -81,6 +81,12 @@ def test_what_is_set_holds_for_that_collection_until_it_is_taken_back(gallery: G
         {"target_fpir": 1},
         {"target_fpir": -math.inf},
         {"threshold": 0.5, "target_fpir": math.inf},
+        {"keep_photos": None},
+        {"keep_photos": 1},
+        {"retention_days": 0},
+        {"retention_days": 1.5},
+        {"retention_days": True},
+        {"retention_days": 36_501},
     ],
 )
 def test_impossible_changes_are_refused_and_nothing_is_changed(
@@ -90,6 +96,15 @@ def test_impossible_changes_are_refused_and_nothing_is_changed(
     with pytest.raises(InvalidRequest):
         gallery.change_collection("default", values, deadline)
     assert gallery.collection("default", deadline) == before
+
+
+def test_what_a_collection_keeps_is_set_like_its_rule(gallery: Gallery, deadline: Deadline) -> None:
+    made = gallery.create_collection("Guests", {"retention_days": 30}, deadline)
+    assert (made.collection.keep_photos, made.collection.retention_days) == (False, 30)
+    changed = gallery.change_collection("guests", {"keep_photos": True, "retention_days": None}, deadline)
+    assert (changed.collection.keep_photos, changed.collection.retention_days) == (True, None)
+    assert changed.version.partition(".")[0] != made.version.partition(".")[0], "the ETag of the settings is another"
+    assert gallery.collection("guests", deadline) == changed.collection
 
 
 def test_an_unknown_collection_is_not_found(gallery: Gallery, deadline: Deadline) -> None:

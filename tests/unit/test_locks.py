@@ -11,7 +11,9 @@ import pytest
 LOCKS = Path(__file__).resolve().parents[2] / "requirements"
 
 COMPILED = {
+    "cffi",
     "contourpy",
+    "cryptography",
     "dlib-bin",
     "fonttools",
     "kiwisolver",
