@@ -61,7 +61,8 @@ class Runtime:
     def health(self) -> dict[str, dict[str, Any]]:
         """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""
         checks: dict[str, dict[str, Any]] = {
-            "models": {"ok": True, "model_id": self.engine.model_id, **self.engine.parts}
+            "models": {"ok": True, "model_id": self.engine.model_id, **self.engine.parts},
+            "encryption": {"ok": True, "keys": list(self.settings.keyring.ids)},
         }
         try:
             with self.pool.connection(Deadline(HEALTH_TIMEOUT_SECONDS)) as connection:

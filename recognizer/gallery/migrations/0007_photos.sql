@@ -22,4 +22,4 @@ ALTER TABLE photos
 
 CREATE INDEX photos_person ON photos (person_id);
 CREATE INDEX photos_collection ON photos (collection_id);
-CREATE INDEX photos_key ON photos (key_id);
+CREATE INDEX photos_key ON photos (key_id, face_id);
