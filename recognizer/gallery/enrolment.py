@@ -22,7 +22,7 @@ from recognizer.errors import (
     PersonNotFound,
 )
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import templates
+from recognizer.gallery import audit, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 
@@ -138,6 +138,7 @@ def enrol(
     )
     if idempotency:
         _remember(cursor, collection_id, idempotency, done)
+    audit.append(cursor, "enrolled", person_id=person_id, collection=collection_id, faces=len(enrolled))
     return done
 
 
