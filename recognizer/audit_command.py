@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from recognizer import config, supervisor
+from recognizer import config, installation
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import InvalidRequest, StartupError
@@ -117,7 +117,7 @@ def export(config_file: Path | None, data_dir: Path | None, as_csv: bool, **aske
 
 @contextmanager
 def _pool(settings: Settings) -> Iterator[Pool]:
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         yield pool
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from recognizer import config, supervisor
+from recognizer import config, installation
 from recognizer.deadline import Deadline
 from recognizer.gallery.collections import MAX_RETENTION_DAYS
 from recognizer.gallery.pool import Pool
@@ -32,7 +32,7 @@ def retention(
     if days is not None and not dry_run:
         raise click.UsageError("--days goes with --dry-run; set `retention_days` of the collection to erase by it.")
     settings = config.load({"data_dir": data_dir}, config_file)
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         names = keeping.collections_with_retention(pool, Deadline(READ_SECONDS), collection, days)
         if not names:
             click.echo("No collection keeps people for a time alone; `retention_days` sets one.")
