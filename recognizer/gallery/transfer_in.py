@@ -13,7 +13,7 @@ from psycopg2.extras import execute_values
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.faces import space_of
-from recognizer.gallery import collections, templates
+from recognizer.gallery import audit, collections, templates
 from recognizer.gallery.arrivals import Arrival, Tally, compare
 from recognizer.gallery.collections import CHANGEABLE
 from recognizer.gallery.enrolment import as_json
@@ -142,6 +142,8 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
     if figures_from is not None:
         _restore_cohorts(cursor, collection_id, arrivals, figures_from)
     grow_revision(cursor, collection_id)
+    people, faces, rejections = tally.people, tally.faces, tally.rejections
+    audit.append(cursor, "imported", collection=collection_id, new_people=people, faces=faces, rejections=rejections)
     return tally
 
 

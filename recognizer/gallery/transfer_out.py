@@ -13,6 +13,7 @@ from psycopg2.sql import SQL, Identifier
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
 from recognizer.faces import Box, Quality
+from recognizer.gallery import audit
 from recognizer.gallery.collections import CHANGEABLE
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.names import comparable
@@ -151,6 +152,16 @@ def snapshot(pool: Pool, collection: str, deadline: Deadline) -> Iterator[Snapsh
     """
     with pool.connection(deadline, is_long=True) as connection:
         yield Snapshot(connection, collection)
+
+
+def tell(pool: Pool, exported: CollectionRecord, deadline: Deadline) -> None:
+    """Tell of an export in the audit trail, before anybody has the file.
+
+    Raises:
+        DatabaseUnavailable, DeadlineExceeded
+    """
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        audit.append(cursor, "exported", collection=exported.name, people=exported.people, faces=exported.faces)
 
 
 def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:

@@ -13,7 +13,7 @@ import numpy as np
 from recognizer.deadline import Deadline
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.transfer import Record, Vectors
-from recognizer.gallery.transfer_out import Snapshot, snapshot
+from recognizer.gallery.transfer_out import Snapshot, snapshot, tell
 from recognizer.moving.archive import Writer, written
 from recognizer.moving.manifest import (
     EMBEDDINGS,
@@ -43,11 +43,12 @@ def export(
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
         FileNotWritten: nothing is left behind then.
     """
-    with written(path, force=force) as writer, snapshot(pool, collection, deadline) as state:
-        found = state.collection
-        total = found.people + 2 * found.faces + 2 * found.rejections
-        with progress("Exporting", "row", total) as advance:
-            _write_members(writer, state, advance)
+    with written(path, force=force) as writer:
+        with snapshot(pool, collection, deadline) as state:
+            found = state.collection
+            total = found.people + 2 * found.faces + 2 * found.rejections
+            with progress("Exporting", "row", total) as advance:
+                _write_members(writer, state, advance)
         manifest = Manifest(
             format=FORMAT,
             format_version=VERSION,
@@ -56,6 +57,7 @@ def export(
             members=dict(writer.members),
         )
         writer.write(MANIFEST, [manifest.model_dump_json(indent=2).encode()])
+        tell(pool, found, deadline)
     return manifest
 
 
