@@ -15,6 +15,8 @@ from recognizer.options import common_options
 
 READ_SECONDS = 30.0
 
+AT_IT = "the service, or another command, is at it just now."
+
 
 @click.command()
 @common_options
@@ -35,14 +37,18 @@ def retention(
     with installation.database(settings) as url, Pool.open(settings, url) as pool:
         names = keeping.collections_with_retention(pool, Deadline(READ_SECONDS), collection, days)
         if not names:
-            click.echo("No collection keeps people for a time alone; `retention_days` sets one.")
+            click.echo("No collection keeps people for a limited time; set `retention_days` of one.")
         for name in names:
             if dry_run:
                 found = 0
                 for person_id, called, latest, over in keeping.due(pool, name, days):
                     click.echo(f"{person_id}  {called}  last photo {latest:%Y-%m-%d}  {over} days over")
                     found += 1
-                click.echo(f"{name}: {found:,} people would be erased.")
+                click.echo(f"{name}: {_people(found)} would be erased.")
             else:
                 erased = keeping.erase_due(pool, name, threading.Event())
-                click.echo(f"{name}: {'the service is at it' if erased is None else f'{erased:,} people were erased'}.")
+                click.echo(f"{name}: {AT_IT if erased is None else f'{_people(erased)} erased.'}")
+
+
+def _people(number: int) -> str:
+    return "1 person" if number == 1 else f"{number:,} people"

@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -55,7 +55,7 @@ class TrailQuery:
 
     def digest(self) -> str:
         """What binds a cursor to this query."""
-        moments = [at and at.astimezone(UTC).isoformat() for at in (self.since, self.until)]
+        moments = [at and at.isoformat() for at in (self.since, self.until)]
         where = None if self.collection is None else comparable(self.collection)
         asked = [where, self.person_id and _subject(self.person_id).hex(), self.action, self.actor, *moments]
         return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
