@@ -242,7 +242,17 @@ def test_a_face_that_is_poor_evidence_is_refused_and_says_why(client: FlaskClien
     response = post(client, "/enroll", poor, name="Obama")
     assert_problem(response, 422, "low_quality")
     assert "blurred" in response.json["refused"][0]["detail"]
+    assert response.json["refused"][0]["issues"] == ["LOW_SHARPNESS"]
     assert len(enroll(client, "Obama", poor, force="true")["enrolled"]) == 1
+
+
+def test_a_repeated_request_is_told_again_what_is_wrong_with_a_face(client: FlaskClient, photo: Photos) -> None:
+    first, again = (
+        post(client, "/enroll", photo["obama"], blurred(photo["obama"]), name="Obama", headers={"Idempotency-Key": "k"})
+        for _ in range(2)
+    )
+    assert first.json["refused"] == again.json["refused"]
+    assert again.json["refused"][0]["issues"] == ["LOW_SHARPNESS"]
 
 
 def test_a_repeated_request_gets_its_warnings_again(client: FlaskClient, photo: Photos) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -10,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from conftest import Command
 from stand_in import Answer, Request, StandIn, stand_in
 from system_calls import Service
 
@@ -21,6 +21,7 @@ from recognizer.enrolling.items import Item, NoPhoto
 from recognizer.errors import StartupError
 
 Small = Callable[[str], bytes]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 KEY = "00000000-0000-0000-0000-000000000002"
 PREFIX = "/api/v1/recognition/"
 

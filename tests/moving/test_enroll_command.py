@@ -14,13 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Command
 from PIL import Image
 from system_calls import Service
 
 from recognizer.client import Recognizer
 
 Small = Callable[[str], bytes]
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
 Arguments = tuple[str, ...]
 
 
