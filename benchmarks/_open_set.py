@@ -20,7 +20,7 @@ from recognizer.decisions import Verdict
 from recognizer.errors import EnrolmentRefused
 from recognizer.gallery.migrate import migrate
 from recognizer.runtime import Runtime
-from recognizer.service import EnrolRequest, Service
+from recognizer.service import EnrolRequest, Service, Terms
 
 PLAIN_THRESHOLD = 0.6
 """Of face_recognition: the nearest person up to this distance is a match."""
@@ -132,7 +132,7 @@ class OpenSet:
             return NOTHING, NOTHING
         deadline = Deadline(CALL_SECONDS)
         collection = self._runtime.gallery.collection(COLLECTION, deadline)
-        plain = self._service.identify(analysis, collection, deadline, threshold=PLAIN_THRESHOLD).seen[0].verdict
+        plain = self._service.identify(analysis, collection, deadline, Terms(threshold=PLAIN_THRESHOLD)).seen[0].verdict
         rule = self._service.identify(analysis, collection, deadline).seen[0].verdict
         distance = -plain.best.neighbour.distance if plain.best else -np.inf
         score = rule.best.score if rule.best else -np.inf

@@ -35,6 +35,7 @@ from recognizer import config, evidence
 from recognizer.deadline import Deadline
 from recognizer.faces import Analysis, Face
 from recognizer.scene import ALIKE, ALIKE_IN_PLACE, Sighting, Track
+from recognizer.service import Terms
 
 RULES = {"target 1 %": None, "distance 0.55": 0.55}
 RATES = (0.01, 0.05)
@@ -61,7 +62,7 @@ def ask(
         probes = Analysis(0, 0, "", (*faces, track.fused()), {})
         kinds = ["single"] * len(faces) + [f"{frames} fused"]
         for rule, threshold in RULES.items():
-            seen = service.identify(probes, collection, Deadline(CALL_SECONDS), threshold=threshold).seen
+            seen = service.identify(probes, collection, Deadline(CALL_SECONDS), Terms(threshold=threshold)).seen
             for kind, (_, verdict) in zip(kinds, seen, strict=True):
                 assert verdict.best
                 right = verdict.best.neighbour.person_id == people.get(name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from recognizer import supervisor
+from recognizer import installation
 from recognizer.calibration import Report, calibrate
 from recognizer.calibration.picture import draw
 from recognizer.calibration.written import as_json, as_text
@@ -32,7 +32,7 @@ def report(settings: Settings, collection: str) -> Report:
     # the name of the model's files is all it takes to find the faces that can be compared
     model = model_id(resnet_sha256(), settings.detector, settings.embedding_crops)
     deadline = Deadline(LIMIT_SECONDS)
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         enrolled = Gallery(pool).embeddings(collection, model, deadline)
     return calibrate(enrolled, settings.target_fpir, deadline, threshold=settings.threshold, progress=_tell)
 

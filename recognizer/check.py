@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from recognizer import supervisor
+from recognizer import installation, supervisor
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError, StartupError
 from recognizer.gallery.direct import check_connection_limit
@@ -111,7 +111,7 @@ def _database(settings: Settings) -> str:
         if settings.needs_key:
             raise StartupError(supervisor.key_sentence(settings))
         return f"the bundled PostgreSQL, made in {settings.data_dir} at the first start"
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         check_connection_limit(
             url, workers=settings.workers, pool_max=settings.pool_max, deadline_seconds=REACH_SECONDS
         )

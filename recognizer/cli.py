@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from recognizer import __version__, config, supervisor
+from recognizer import __version__, config, installation, supervisor
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
@@ -70,7 +70,7 @@ def serve(config_file: Path | None, dev: bool, **overrides: Any) -> None:
 @common_options
 def migrate(config_file: Path | None, data_dir: Path | None) -> None:
     """Bring the database to this version's schema; `serve` does so by itself."""
-    with supervisor.database(config.load({"data_dir": data_dir}, config_file)):
+    with installation.database(config.load({"data_dir": data_dir}, config_file)):
         click.echo("The database is up to date.")
 
 
@@ -181,7 +181,7 @@ def revoke_key(config_file: Path | None, data_dir: Path | None, key_id: str) -> 
 
 @contextmanager
 def _keys(settings: Settings) -> Iterator[Keys]:
-    with supervisor.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
         yield Keys(pool)
 
 

@@ -22,7 +22,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import FramesRefused, NoFace, Unusable
 from recognizer.faces import Analysis, Box, Embedding, Face, Remark
 from recognizer.gallery.store import Gallery
-from recognizer.service import Recognition, Service
+from recognizer.service import USUAL, Recognition, Service, Terms
 from recognizer.vision.engine import Engine
 
 ALIKE: Final = 0.55
@@ -179,18 +179,8 @@ class Scenes:
         self._gallery = gallery
         self._service = service
 
-    def recognize(
-        self,
-        photos: Sequence[bytes],
-        collection: str,
-        deadline: Deadline,
-        *,
-        threshold: float | None = None,
-        top_k: int = 1,
-        min_face_pixels: int | None = None,
-        min_revision: int = 0,
-    ) -> Scene:
-        """Find the people of one scene and decide who they are; arguments and errors as for `Service.recognize`.
+    def recognize(self, photos: Sequence[bytes], collection: str, deadline: Deadline, terms: Terms = USUAL) -> Scene:
+        """Find the people of one scene and decide who they are; errors as for `Service.recognize`.
 
         Args:
             photos: the frames (encoded images), in order; they are worked through one by one.
@@ -199,18 +189,11 @@ class Scenes:
             FramesRefused: no frame could be read.
         """
         began = time.perf_counter()
-        known = self._gallery.collection(collection, deadline, min_revision=min_revision)
-        frames, refused = self._look_at(photos, deadline, min_face_pixels)
+        known = self._gallery.collection(collection, deadline, min_revision=terms.min_revision)
+        frames, refused = self._look_at(photos, deadline, terms.min_face_pixels)
         deadline.check()
-        identify = partial(
-            self._service.identify,
-            collection=known,
-            deadline=deadline,
-            threshold=threshold,
-            top_k=top_k,
-            min_revision=min_revision,
-        )
-        tracks, people = _decided(link({number: frame.faces for number, frame in frames.items()}), identify)
+        identify = partial(self._service.identify, collection=known, deadline=deadline)
+        tracks, people = _decided(link({number: frame.faces for number, frame in frames.items()}), identify, terms)
         spent: Counter[str] = Counter()
         for frame in frames.values():
             spent.update(frame.timings_ms)  # it counts fractions, too
@@ -235,15 +218,17 @@ class Scenes:
         return frames, tuple(refused)
 
 
-def _decided(tracks: list[Track], identify: Callable[..., Recognition]) -> tuple[list[Track], Recognition]:
+def _decided(
+    tracks: list[Track], identify: Callable[..., Recognition], terms: Terms
+) -> tuple[list[Track], Recognition]:
     """Who the people of the tracks are; tracks of the same person are one, and nobody is in a frame twice."""
-    people = identify(_together(tracks))
+    people = identify(_together(tracks), terms=terms)
     who = _matched(people)
     named = [person for person in who if person is not None]
     if len(set(named)) == len(named):
         return tracks, people
     tracks = joined(tracks, who)
-    return tracks, identify(_together(tracks), unique=True)
+    return tracks, identify(_together(tracks), terms=replace(terms, unique=True))
 
 
 def _together(tracks: Sequence[Track]) -> Analysis:

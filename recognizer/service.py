@@ -29,6 +29,26 @@ MIN_OVERLAP = 0.3
 """How much (intersection over union) a face has to overlap the box that says which one is meant."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms the faces of a photo are identified.
+
+    `threshold` is the L2 distance up to which a person is a match; None: the collection's, else the settings'; where
+    none of them has one, the rule follows from the target. `top_k` is how many candidates each verdict has at least,
+    where there are so many people. Faces narrower than `min_face_pixels` are left out (None: the setting). Nothing is
+    answered from an older state of the gallery than `min_revision`. `unique`: nobody is in the photo twice.
+    """
+
+    threshold: float | None = None
+    top_k: int = 1
+    min_face_pixels: int | None = None
+    min_revision: int = 0
+    unique: bool = False
+
+
+USUAL = Terms()
+
+
 class Seen(NamedTuple):
     """One face of a photo and what was decided about it."""
 
@@ -97,66 +117,31 @@ class Service:
         self._gallery = gallery
         self._settings = settings
 
-    def recognize(
-        self,
-        photo: bytes,
-        collection: str,
-        deadline: Deadline,
-        *,
-        threshold: float | None = None,
-        top_k: int = 1,
-        min_face_pixels: int | None = None,
-        min_revision: int = 0,
-        unique: bool = False,
-    ) -> Recognition:
-        """Find the faces of one photo and decide who they are.
-
-        Args:
-            photo: the encoded image.
-            threshold: the L2 distance up to which a person is a match; default: the collection's, else
-                the settings'; where none of them has one, the rule follows from the target.
-            top_k: how many candidates each verdict has at least, where there are so many people.
-            min_revision: refuse to answer from an older state of the gallery than this.
-            unique: nobody is in the photo twice.
+    def recognize(self, photo: bytes, collection: str, deadline: Deadline, terms: Terms = USUAL) -> Recognition:
+        """Find the faces of one photo (an encoded image) and decide who they are.
 
         Raises:
             Unusable: the image cannot be read.
             CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded, GalleryBehind
         """
         began = time.perf_counter()
-        known = self._gallery.collection(collection, deadline, min_revision=min_revision)
-        analysis = self._engine.analyse(photo, deadline, min_face_pixels=min_face_pixels)
+        known = self._gallery.collection(collection, deadline, min_revision=terms.min_revision)
+        analysis = self._engine.analyse(photo, deadline, min_face_pixels=terms.min_face_pixels)
         deadline.check()
-        found = self.identify(
-            analysis,
-            known,
-            deadline,
-            threshold=threshold,
-            top_k=top_k,
-            min_revision=min_revision,
-            unique=unique,
-        )
+        found = self.identify(analysis, known, deadline, terms)
         return replace(found, timings_ms={**found.timings_ms, "total": _ms_since(began)})
 
     def identify(
-        self,
-        analysis: Analysis,
-        collection: Collection,
-        deadline: Deadline,
-        *,
-        threshold: float | None = None,
-        top_k: int = 1,
-        min_revision: int = 0,
-        unique: bool = False,
+        self, analysis: Analysis, collection: Collection, deadline: Deadline, terms: Terms = USUAL
     ) -> Recognition:
-        """Decide who the faces are that were found in a photo; other arguments and errors as for `recognize`."""
+        """Decide who the faces are that were found in a photo; errors as for `recognize`."""
         began = time.perf_counter()
         embeddings = [face.embedding for face in analysis.faces]
-        around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, top_k, deadline)
-        require_revision(around.revision, min_revision)
+        around = self._gallery.nearest(collection.name, embeddings, self._engine.model_id, terms.top_k, deadline)
+        require_revision(around.revision, terms.min_revision)
         usual, target = self._in_force(collection)
-        rule = rule_for(usual if threshold is None else threshold, target, around)
-        verdicts = decide(analysis.faces, around, rule, unique=unique)
+        rule = rule_for(usual if terms.threshold is None else terms.threshold, target, around)
+        verdicts = decide(analysis.faces, around, rule, unique=terms.unique)
         seen = tuple(Seen(face, verdict) for face, verdict in zip(analysis.faces, verdicts, strict=True))
         timings = {**analysis.timings_ms, "search": _ms_since(began)}
         return Recognition(collection.name, around.revision, analysis, seen, timings)

@@ -6,13 +6,11 @@ It holds no connection and no model: those are opened by the server's workers, a
 from __future__ import annotations
 
 import logging
-import math
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,15 +20,17 @@ from recognizer import __version__, logs
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, DatabaseUnavailable, ModelError, RecognizerError, StartupError
-from recognizer.gallery.direct import check_connection_limit, connections_of_worker, direct_connection
+from recognizer.gallery.direct import check_connection_limit
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.host import datadir
 from recognizer.host.account import database_account, existing_account
+from recognizer.host.attempts import Turns
 from recognizer.host.datadir import AlreadyRunning
 from recognizer.host.signals import Signals, StopRequested
-from recognizer.postgres.server import BundledPostgres
+from recognizer.installation import MIGRATION_SECONDS, bundled_postgres
+from recognizer.reloading import after_reload
 from recognizer.servers.address import base_url, check_certificate
 from recognizer.servers.child import RELOAD, ServerChild, available_port, stop_orphans
 from recognizer.servers.choice import choose, processes_in_words
@@ -43,26 +43,8 @@ EXIT_ALREADY_RUNNING = 3
 GIVE_UP_AFTER = 200
 """Attempts in a row, in a quarter of an hour, to start again what ends each time."""
 
-NEED_RESTART = (
-    "host",
-    "port",
-    "server",
-    "tls_certificate",
-    "tls_key",
-    "trusted_proxies",
-    "data_dir",
-    "database_url",
-    "log_file",
-    "log_file_bytes",
-    "log_files_kept",
-)
-
 _REACH_SECONDS = 5.0  # one attempt to reach the database, before the service goes on without it
-_MIGRATION_SECONDS = 600.0
 _MODELS_SECONDS = 300.0
-_LONGEST_PAUSE_SECONDS = 5.0  # between two starts of what ends again and again
-_QUIET_SECONDS = 10.0  # what has run for so long may be started again at once
-_SPARE_CONNECTIONS = 10  # beyond the workers' pools: commands, dumps, what PostgreSQL reserves
 
 
 def run(settings: Settings, reload: Callable[[], Settings] | None = None) -> int:
@@ -123,50 +105,6 @@ def key_sentence(settings: Settings) -> str:
     )
 
 
-@contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """The URL of the database, at this version's schema, for a command: the given one, or the bundled one.
-
-    The bundled one is that of the running service, or it is started for as long as the block lasts.
-
-    Raises:
-        DatabaseUnavailable: the given database does not answer.
-        StartupError: the bundled one cannot be used, or the schema cannot be brought up to date.
-    """
-    deadline = Deadline(settings.start_timeout_seconds)
-    with ExitStack() as closing:
-        if settings.database_url is not None:
-            url = settings.database_url.get_secret_value()
-        else:
-            url = _join_or_start(settings, deadline, closing)
-        with direct_connection(url, deadline):
-            pass  # it is there; bringing a large gallery up to date may take longer than that may
-        migrate(url, _MIGRATION_SECONDS)
-        yield url
-
-
-def _join_or_start(settings: Settings, deadline: Deadline, closing: ExitStack) -> str:
-    datadir.prepare(settings.data_dir, database_account())
-    postgres = _bundled(settings)
-    while True:
-        try:
-            closing.enter_context(datadir.locked(settings.data_dir, address=None))
-        except AlreadyRunning:
-            _, address = datadir.holder(settings.data_dir)
-            if address and postgres.attach():
-                return postgres.url
-            if not deadline.remaining_seconds():  # the service never got that far, or another command is slow
-                raise
-            time.sleep(0.1)
-        else:
-            return closing.enter_context(postgres).url
-
-
-def _bundled(settings: Settings) -> BundledPostgres:
-    of_one_server = settings.workers * connections_of_worker(settings.pool_max)  # two, while one follows the other
-    return BundledPostgres(settings.data_dir, max_connections=2 * of_one_server + _SPARE_CONNECTIONS)
-
-
 class Supervisor:
     """One run of the service; `run()` reads like a table of contents."""
 
@@ -182,7 +120,7 @@ class Supervisor:
         self._reload = reload
         self._warning = warning
         self._signals = signals
-        self._postgres = None if settings.database_url else _bundled(settings)
+        self._postgres = None if settings.database_url else bundled_postgres(settings)
         self._url = settings.database_url.get_secret_value() if settings.database_url else ""
         self._server = ServerChild(settings, log_file)
         self._schema_ready = self._ready = self._told_waiting = False
@@ -261,7 +199,7 @@ class Supervisor:
                 deadline_seconds=_REACH_SECONDS,
             )
         )
-        applied = self._signals.interruptibly(lambda: migrate(self._url, _MIGRATION_SECONDS))
+        applied = self._signals.interruptibly(lambda: migrate(self._url, MIGRATION_SECONDS))
         _say(f"Database: {'applied ' + ', '.join(applied) if applied else 'up to date'}")
         if settings.needs_key:
             self._demand_key()
@@ -383,50 +321,6 @@ def prepare_models(folder: Path) -> None:
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise ModelError(f"The models could not be prepared: {lines[-1]}")
-
-
-class Turns:
-    """Spaces attempts: the first at once, the next after 0.5, 1, 2, 4, 5, 5 ... seconds; ten quiet ones begin anew."""
-
-    def __init__(self, what: str, most: float = math.inf) -> None:
-        self._what, self._most = what, most
-        self._next, self._delay, self._attempts = -math.inf, 0.5, 0
-
-    def take(self) -> bool:
-        """Whether it is time for an attempt, which is then counted.
-
-        Raises:
-            StartupError: there were too many in a row.
-        """
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        if now > self._next + _QUIET_SECONDS:
-            self._delay, self._attempts = 0.5, 0
-        self._attempts += 1
-        if self._attempts > self._most:
-            raise StartupError(
-                f"{self._what} has ended again and again, {self._attempts} times in a row; this service gives up. "
-                "What is logged above says why it ended."
-            )
-        self._next, self._delay = now + self._delay, min(_LONGEST_PAUSE_SECONDS, 2 * self._delay)
-        return True
-
-
-def after_reload(old: Settings, new: Settings) -> Settings:
-    """The new settings, but for those that only a new start can change; a warning names these."""
-    fixed = [name for name in NEED_RESTART if getattr(old, name) != getattr(new, name)]
-    if new.port == 0:
-        fixed.append("port")  # any free one, which has been chosen
-    before, after = (each.workers * connections_of_worker(each.pool_max) for each in (old, new))
-    if old.database_url is None and after > before:
-        fixed += ["workers", "pool_min", "pool_max"]  # the bundled PostgreSQL has connections for the old ones
-    changed = {name for name in fixed if getattr(old, name) != getattr(new, name)}
-    if new.port == 0:
-        changed.discard("port")
-    if changed:
-        LOGGER.warning("These settings change only when the service is started anew: %s", ", ".join(sorted(changed)))
-    return new.model_copy(update={name: getattr(old, name) for name in fixed})
 
 
 def _failing(answer: Mapping[str, Any] | None) -> str:

@@ -78,10 +78,7 @@ def recognize_event(images: tuple[bytes, ...], options: IdentifyOptions) -> Scen
         images,
         allowed_collection(options.collection),
         request_deadline(),
-        threshold=options.threshold,
-        top_k=options.top_k,
-        min_face_pixels=options.min_face_pixels,
-        min_revision=options.min_revision,
+        options.terms,
     )
     observation.note_recognition(scene.people, runtime().metrics, "/recognize/event", image=None)
     observation.note(frames=len(images), refused_frames=len(scene.refused))

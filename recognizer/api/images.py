@@ -205,11 +205,7 @@ def recognize_batch(images: tuple[bytes, ...], options: BatchOptions) -> BatchAn
             image,
             collection,
             deadline,
-            threshold=options.threshold,
-            top_k=options.top_k,
-            min_face_pixels=options.min_face_pixels,
-            min_revision=options.min_revision,
-            unique=options.unique,
+            options.terms,
         )
 
     outcomes = recognize_each(images, recognize, deadline)

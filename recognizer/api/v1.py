@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from flask import Blueprint, g, request
@@ -15,7 +16,7 @@ from recognizer.api.people import PersonFields
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options, Words
 from recognizer.errors import CollectionNotFound, Conflict, EnrolmentRefused, InvalidRequest, PersonNotFound
-from recognizer.service import EnrolRequest
+from recognizer.service import EnrolRequest, Terms
 
 ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused)
 
@@ -32,9 +33,18 @@ class IdentifyOptions(Options):
     min_revision: int = Field(0, ge=0, lt=2**63)
     include: Annotated[frozenset[Literal["landmarks", "embedding", "timings"]], Words()] = frozenset()
 
+    @property
+    def terms(self) -> Terms:
+        """The same for the service."""
+        return Terms(self.threshold, self.top_k, self.min_face_pixels, self.min_revision)
+
 
 class RecognizeOptions(IdentifyOptions):
     unique: bool = False
+
+    @property
+    def terms(self) -> Terms:
+        return replace(super().terms, unique=self.unique)
 
 
 class EnrolOptions(PersonFields):
@@ -86,11 +96,7 @@ def recognize(images: tuple[bytes, ...], options: RecognizeOptions) -> Recogniti
         images[0],
         allowed_collection(options.collection),
         request_deadline(),
-        threshold=options.threshold,
-        top_k=options.top_k,
-        min_face_pixels=options.min_face_pixels,
-        min_revision=options.min_revision,
-        unique=options.unique,
+        options.terms,
     )
     observation.note_recognition(recognition, runtime().metrics)
     return {"request_id": g.request_id, **shapes.recognition(recognition, options.top_k, options.include)}

@@ -7,6 +7,7 @@ With `FAULTS_WITHOUT` in the environment one protection is off, and the tests of
     FAULTS_WITHOUT=age       ...                                          nobody looks for requests that are stuck
     FAULTS_WITHOUT=queue     ...                                          a queue without an end
     FAULTS_WITHOUT=courtesy  ...                                          workers without a free thread accept, too
+    FAULTS_WITHOUT=room      ...                                          nobody is sent away for others' sake
 """
 
 from __future__ import annotations
@@ -116,6 +117,8 @@ def leave_out(protection: str) -> None:
         reception.Reception._give_up = lambda self, connection: None  # type: ignore[method-assign]
     elif protection == "queue":
         limits.Limits.of = functools.partial(_endless, limits.Limits.of)  # type: ignore[method-assign,assignment]
+    elif protection == "room":
+        reception.Reception._make_room = lambda self: None  # type: ignore[method-assign]
     elif protection == "courtesy":
         door.COURTESY_SECONDS = 0.0
     elif protection:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from fault_clients import Answer, Server, StartServer, many, read_answer, read_to_end, wait_until
 
@@ -84,6 +85,18 @@ def test_beyond_the_limit_who_is_idle_longest_makes_room(start: StartServer) -> 
         assert server.get("/who").status == 200
         clients[0].settimeout(5)
         assert clients[0].recv(1) == b"", "closed"
+
+
+def test_without_a_file_left_who_is_idle_longest_makes_room(start: StartServer) -> None:
+    server = start(threads=2)
+    (worker,) = server.workers()
+    few = worker.num_fds() + 20
+    worker.rlimit(psutil.RLIMIT_NOFILE, (few, few))
+    with many(server, 60) as clients:
+        assert [server.get("/who", seconds=10).status for _ in range(5)] == [200] * 5
+        clients[0].settimeout(5)
+        assert clients[0].recv(1) == b"", "closed"
+    assert server.workers() == [worker]
 
 
 # -- wrong ones --

@@ -14,9 +14,10 @@ import psutil
 import pytest
 from test_supervisor import Service, servers_of, wait_until
 
-from recognizer import config, supervisor
+from recognizer import config
 from recognizer.errors import StartupError
-from recognizer.supervisor import Turns, after_reload
+from recognizer.host import attempts
+from recognizer.reloading import after_reload
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gunicorn and POSIX signals")
 
@@ -134,8 +135,8 @@ def test_what_only_a_start_can_change_stays_with_a_warning(caplog: pytest.LogCap
 
 def test_what_ends_again_and_again_is_given_up_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(supervisor.time, "monotonic", lambda: now[0])
-    turns = Turns("The server", 3)
+    monkeypatch.setattr(attempts.time, "monotonic", lambda: now[0])
+    turns = attempts.Turns("The server", 3)
     taken = 0
     with pytest.raises(StartupError, match="The server has ended again and again"):
         for _ in range(100):

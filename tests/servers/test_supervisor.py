@@ -22,8 +22,9 @@ import psutil
 import psycopg2
 import pytest
 
-from recognizer import config, supervisor
+from recognizer import config, installation, supervisor
 from recognizer.deadline import Deadline
+from recognizer.host.attempts import Turns
 from recognizer.host.datadir import holder
 from recognizer.postgres.server import BundledPostgres, at_work_in
 from recognizer.servers import linux
@@ -274,8 +275,8 @@ def test_what_fails_again_and_again_is_started_more_seldom_and_what_has_run_for_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 0.0
-    monkeypatch.setattr("recognizer.supervisor.time.monotonic", lambda: now)
-    turns = supervisor.Turns("PostgreSQL")
+    monkeypatch.setattr("recognizer.host.attempts.time.monotonic", lambda: now)
+    turns = Turns("PostgreSQL")
     taken = []
     for tenth in range(200):
         now = tenth / 10
@@ -356,13 +357,13 @@ def settings_for(folder: Path) -> config.Settings:
 
 
 def test_a_command_starts_the_database_for_itself_while_the_service_is_stopped(folder: Path) -> None:
-    with supervisor.database(settings_for(folder)) as url:
+    with installation.database(settings_for(folder)) as url:
         psycopg2.connect(url).close()
         assert at_work_in(folder / "postgres" / "data")
     assert not at_work_in(folder / "postgres" / "data")
 
 
 def test_a_command_uses_the_database_of_the_running_service(service: Service) -> None:
-    with supervisor.database(settings_for(service.folder)) as url:
+    with installation.database(settings_for(service.folder)) as url:
         psycopg2.connect(url).close()
     assert service.status() == 200

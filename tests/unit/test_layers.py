@@ -14,7 +14,18 @@ LAYERS = [
     {"vision", "gallery"},
     {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
     {"api", "app"},
-    {"host", "postgres", "supervisor", "check", "calibrate_command", "servers", "cli", "__main__"},
+    {
+        "host",
+        "postgres",
+        "installation",
+        "reloading",
+        "supervisor",
+        "check",
+        "calibrate_command",
+        "servers",
+        "cli",
+        "__main__",
+    },
 ]
 ROOMS = {
     "PIL": {"vision.images"},
