@@ -7,7 +7,7 @@ version. What was made by an older program is brought up to date at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, NamedTuple
@@ -95,13 +95,11 @@ def restore(
     *,
     replace: bool,
     limit_seconds: float,
-    tell: Callable[[str], object] = lambda _: None,
 ) -> list[str]:
     """Put the content of a backup into the database, and return the migrations that were applied to it.
 
     Args:
         replace: take the place of what is there.
-        tell: hears what is being done.
 
     Raises:
         BackupError: there is something already, somebody else works with the database, or the backup's rows are not
@@ -116,12 +114,13 @@ def restore(
             _require_empty(cursor)
         try:
             _make_tables(cursor, plan.migrations)
-            _load(cursor, plan.rows, content, tell)
+            _load(cursor, plan.rows, content)
         except psycopg2.DataError as error:  # not chained: its message quotes the row
-            raise BackupError(f"The backup has rows that the database does not take ({type(error).__name__}).") from None
+            raise BackupError(
+                f"The backup has rows that the database does not take ({type(error).__name__})."
+            ) from None
         except psycopg2.IntegrityError as error:
             raise BackupError(f"The backup's rows contradict each other ({type(error).__name__}).") from None
-        tell("bringing the schema up to date")
         applied = bring_up_to_date(cursor)
         for table in tables_there(cursor):
             cursor.execute(SQL("ANALYZE {}").format(Identifier(table)))
@@ -166,17 +165,14 @@ def _make_tables(cursor: Cursor, migrations: Mapping[str, str]) -> None:
     cursor.execute(SQL("TRUNCATE {}").format(SQL(", ").join(tables)))
 
 
-def _load(
-    cursor: Cursor, rows: Mapping[str, int], content: Iterator[Rows | Position], tell: Callable[[str], object]
-) -> None:
+def _load(cursor: Cursor, rows: Mapping[str, int], content: Iterator[Rows | Position]) -> None:
     tables = tables_there(cursor)
     loaded = dict.fromkeys(tables, 0)
-    with _without_indexes(cursor, tables, tell):
+    with _without_indexes(cursor, tables):
         for part in content:
             if isinstance(part, Position):
                 cursor.execute("SELECT setval(%s::regclass, %s, %s)", part)
             elif part.table in loaded:
-                tell(part.table)
                 cursor.copy_expert(_copy(part), part.source)
                 loaded[part.table] += cursor.rowcount
         if loaded != dict(rows):
@@ -192,13 +188,12 @@ def _copy(part: Rows) -> Composed:
 
 
 @contextmanager
-def _without_indexes(cursor: Cursor, tables: list[str], tell: Callable[[str], object]) -> Iterator[None]:
+def _without_indexes(cursor: Cursor, tables: list[str]) -> Iterator[None]:
     """Foreign keys and indexes are away during the block, and made at once for all rows afterwards."""
     cursor.execute(LATER, {"tables": tables})
     later = cursor.fetchall()
     for away, _, _ in reversed(later):
         cursor.execute(away)
     yield
-    for number, (_, again, _) in enumerate(later, 1):
-        tell(f"index or rule {number} of {len(later)}")
+    for _, again, _ in later:
         cursor.execute(again)

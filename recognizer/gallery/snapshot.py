@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
@@ -31,6 +32,7 @@ class Snapshot(NamedTuple):
     """What is in the database in one state; `name` lets another connection see the same state."""
 
     name: str
+    at: datetime
     schema: str
     server_version: int
     database_bytes: int
@@ -55,12 +57,15 @@ def snapshot(url: str, deadline: Deadline) -> Iterator[Snapshot]:
     """
     with direct_connection(url, deadline) as connection, connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        cursor.execute("SELECT pg_export_snapshot(), current_schema(), pg_database_size(current_database())")
-        ((name, schema, size),) = cursor.fetchall()
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+        cursor.execute("SELECT pg_export_snapshot(), now(), current_schema(), pg_database_size(current_database())")
+        ((name, at, schema, size),) = cursor.fetchall()
         cursor.execute("SELECT name, encode(sha256, 'hex') FROM schema_migrations ORDER BY name")
         migrations = dict(cursor.fetchall())
         rows = {table: count(cursor, table) for table in tables_there(cursor)}
-        yield Snapshot(name, schema, connection.server_version, size, migrations, rows, _key_ids(cursor, rows))
+        keys = _key_ids(cursor, rows)
+        yield Snapshot(name, at, schema, connection.server_version, size, migrations, rows, keys)
 
 
 def tables_there(cursor: Cursor) -> list[str]:
@@ -93,7 +98,7 @@ def target(url: str) -> Target:
     return Target(make_dsn(**arguments), password)
 
 
-def note(url: str, deadline: Deadline, rows: int) -> None:
-    """Tell the audit trail that everything was copied."""
+def note(url: str, deadline: Deadline, people: int) -> None:
+    """Tell the audit trail that everything was copied; raises DatabaseUnavailable."""
     with direct_connection(url, deadline) as connection, connection.cursor() as cursor:
-        audit.append(cursor, "backed_up", people=rows)
+        audit.append(cursor, "backed_up", people=people)

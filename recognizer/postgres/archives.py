@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO
+from typing import IO, cast
 
 from recognizer.errors import BackupError
+from recognizer.gallery.restore import Position, Rows
 from recognizer.host.processes import KILL, spawn
 from recognizer.postgres import programs
 from recognizer.postgres.cluster import ENVIRONMENT, tail
@@ -21,6 +23,8 @@ STALL_SECONDS = 600.0
 
 _CHUNK_BYTES = 2**20
 _END_SECONDS = 60.0
+_COPY = re.compile(rb'COPY \S+\."?(\w+)"? \((.+)\) FROM stdin;')
+_SETVAL = re.compile(rb"""SELECT pg_catalog\.setval\('\S+\."?(\w+)"?', (\d+), (true|false)\);""")
 _HOMES = ("HOME", "APPDATA")  # where libpq looks for certificates
 
 
@@ -66,6 +70,29 @@ def as_sql(archive: IO[bytes]) -> Iterator[IO[bytes]]:
             feeder.join(_END_SECONDS)
             if wrong:
                 raise wrong[0]
+
+
+def parts(sql: IO[bytes]) -> Iterator[Rows | Position]:
+    """What is in the lines of `as_sql`, in their order. The rows of a table have to be read before the next part."""
+    while line := sql.readline():
+        if found := _COPY.match(line):
+            table, columns = found[1].decode(), found[2].decode().replace('"', "").split(", ")
+            yield Rows(table, columns, cast(IO[bytes], _Block(sql)))
+        elif found := _SETVAL.match(line):
+            yield Position(found[1].decode(), int(found[2]), found[3] == b"true")
+
+
+class _Block:
+    """The lines of a COPY up to its end; `read` gives one at a time, whatever size is wanted."""
+
+    def __init__(self, sql: IO[bytes]) -> None:
+        self._sql, self._ended = sql, False
+
+    def read(self, _size: int = -1) -> bytes:
+        """The next row, empty after the last."""
+        line = b"" if self._ended else self._sql.readline()
+        self._ended = not line or line.rstrip(b"\r\n") == b"\\."
+        return b"" if self._ended else line
 
 
 def _feed(archive: IO[bytes], pipe: IO[bytes], moved: Callable[[], None], wrong: list[Exception]) -> None:
