@@ -59,7 +59,7 @@ def backup(config_file: Path | None, data_dir: Path | None, file: Path, force: b
 def restore(config_file: Path | None, data_dir: Path | None, file: Path, replace: bool) -> None:
     """Make the database what it was when FILE was written by `recognizer backup`; the service must be stopped.
 
-    FILE is checked first. All of it is restored or nothing. People who were erased since then are back: erase them again.
+    FILE is checked first. All of it is restored or nothing. Who was erased since is back: erase them again.
     """
     settings = config.load({"data_dir": data_dir}, config_file)
     manifest = backup_file.manifest_of(file)
@@ -109,8 +109,8 @@ def _check_version(server_version: int) -> None:
     server = server_version // 10000
     if server > programs.MAJOR:
         raise BackupError(
-            f"The server is PostgreSQL {server}, and pg_dump here is that of {programs.MAJOR}, which cannot read it. Use "
-            f"the pg_dump of PostgreSQL {server}: pg_dump --format=custom --file=recognizer.dump, and the database's URL."
+            f"The server is PostgreSQL {server}, which pg_dump of {programs.MAJOR} (it comes with this program) cannot "
+            f"read. Use that of PostgreSQL {server}: pg_dump --format=custom --file=recognizer.dump URL."
         )
 
 
@@ -148,9 +148,7 @@ def _progress(what: str, total_bytes: int | None) -> Iterator[Callable[[int], ob
 
 def _about_keys(manifest: Manifest, settings: Settings) -> str:
     if not manifest.encryption_keys:
-        return (
-            "Nothing in it is encrypted, so it takes no encryption key to restore it. Keep it as you keep the database."
-        )
+        return "Nothing in it is encrypted; keep it as safe as the database."
     return (
         f"Its photos are encrypted with the key {', '.join(manifest.encryption_keys)}, which is not in it: keep a copy "
         f"of {settings.key_file} (or of RECOGNIZER_ENCRYPTION_KEYS) in another place than the backup."

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import io
 import os
 import tempfile
 import zipfile
@@ -45,7 +44,7 @@ class Manifest(BaseModel):
     dump_sha256: str
 
 
-class Hashed(io.RawIOBase):
+class Hashed:
     """A file that is read or written through: its bytes are counted and hashed."""
 
     def __init__(self, file: IO[bytes], moved: Callable[[int], object] = lambda _: None) -> None:
@@ -58,11 +57,11 @@ class Hashed(io.RawIOBase):
         """Of everything up to now, as hexadecimal digits."""
         return self._sha256.hexdigest()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """Read on."""
         return self._seen(self._file.read(size))
 
-    def write(self, data: Any) -> int:
+    def write(self, data: bytes) -> int:
         """Write on."""
         return self._file.write(self._seen(data))
 

@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import IO, NamedTuple
+from typing import NamedTuple, Protocol
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Composed, Identifier
 
 from recognizer.deadline import Deadline
 from recognizer.errors import BackupError
 from recognizer.gallery import audit
+from recognizer.gallery.connection import is_unavailability
 from recognizer.gallery.direct import direct_connection
 from recognizer.gallery.migrate import bring_up_to_date, known_migrations, known_tables, take_turn
 from recognizer.gallery.snapshot import count, tables_there
@@ -35,12 +37,12 @@ OTHERS = """
 
 # What slows the loading of rows, or keeps them out until all are there: statements that take it away and make it again.
 LATER = """
-    SELECT format('ALTER TABLE %I DROP CONSTRAINT %I', relname, conname),
-           format('ALTER TABLE %I ADD CONSTRAINT %I %s', relname, conname, pg_get_constraintdef(pg_constraint.oid)), 1
+    SELECT format('ALTER TABLE %%I DROP CONSTRAINT %%I', relname, conname),
+           format('ALTER TABLE %%I ADD CONSTRAINT %%I %%s', relname, conname, pg_get_constraintdef(pg_constraint.oid)), 1
     FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
     WHERE contype = 'f' AND relnamespace = current_schema()::regnamespace AND relname = ANY (%(tables)s)
     UNION ALL
-    SELECT format('DROP INDEX %s', indexrelid::regclass), pg_get_indexdef(indexrelid), 0
+    SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid), 0
     FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
     WHERE relnamespace = current_schema()::regnamespace AND relname = ANY (%(tables)s)
       AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
@@ -48,12 +50,22 @@ LATER = """
 """
 
 
+class Lines(Protocol):
+    """As much of a file as COPY needs."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Some more of it; empty at the end."""
+
+    def readline(self, size: int = -1, /) -> bytes:
+        """The next line of it; empty at the end."""
+
+
 class Rows(NamedTuple):
     """The rows of one table in a backup, in the text format of COPY."""
 
     table: str
     columns: Sequence[str]
-    source: IO[bytes]
+    source: Lines
 
 
 class Position(NamedTuple):
@@ -115,12 +127,15 @@ def restore(
         try:
             _make_tables(cursor, plan.migrations)
             _load(cursor, plan.rows, content)
-        except psycopg2.DataError as error:  # not chained: its message quotes the row
+        except errors.DiskFull as error:
             raise BackupError(
-                f"The backup has rows that the database does not take ({type(error).__name__})."
-            ) from None
-        except psycopg2.IntegrityError as error:
-            raise BackupError(f"The backup's rows contradict each other ({type(error).__name__}).") from None
+                "The database's disk has no room for what is there and for the backup at once; nothing was changed."
+            ) from error
+        except psycopg2.Error as error:
+            if is_unavailability(error):
+                raise
+            # not chained: its message may quote a row
+            raise BackupError(f"The database does not take the backup ({type(error).__name__}).") from None
         applied = bring_up_to_date(cursor)
         for table in tables_there(cursor):
             cursor.execute(SQL("ANALYZE {}").format(Identifier(table)))
@@ -136,7 +151,7 @@ def _take_over(cursor: Cursor, deadline: Deadline) -> None:
     ((others,),) = cursor.fetchall()
     if others:
         raise BackupError(
-            f"The database is in use, by {others} connections of the same user; stop the service on every machine first."
+            f"The database is in use, by {others} connections of its user; stop the service on every machine first."
         )
     cursor.execute("SELECT set_config('maintenance_work_mem', %s, true)", (INDEX_MEMORY,))
     cursor.execute("SET LOCAL lock_timeout = '10s'")

@@ -10,7 +10,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, cast
+from typing import IO, Protocol
 
 from recognizer.errors import BackupError
 from recognizer.gallery.restore import Position, Rows
@@ -51,7 +51,7 @@ def dump(dsn: str, password: str, schema: str, snapshot: str, write: Callable[[b
 
 
 @contextmanager
-def as_sql(archive: IO[bytes]) -> Iterator[IO[bytes]]:
+def as_sql(archive: Readable) -> Iterator[IO[bytes]]:
     """The data of a dump as lines of SQL, all of which the block has to read.
 
     Raises:
@@ -77,9 +77,16 @@ def parts(sql: IO[bytes]) -> Iterator[Rows | Position]:
     while line := sql.readline():
         if found := _COPY.match(line):
             table, columns = found[1].decode(), found[2].decode().replace('"', "").split(", ")
-            yield Rows(table, columns, cast(IO[bytes], _Block(sql)))
+            yield Rows(table, columns, _Block(sql))
         elif found := _SETVAL.match(line):
             yield Position(found[1].decode(), int(found[2]), found[3] == b"true")
+
+
+class Readable(Protocol):
+    """A file, as far as it is needed here."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Some more of it; empty at the end."""
 
 
 class _Block:
@@ -88,14 +95,18 @@ class _Block:
     def __init__(self, sql: IO[bytes]) -> None:
         self._sql, self._ended = sql, False
 
-    def read(self, _size: int = -1) -> bytes:
+    def read(self, _size: int = -1, /) -> bytes:
         """The next row, empty after the last."""
+        return self.readline()
+
+    def readline(self, _size: int = -1, /) -> bytes:
+        """The same."""
         line = b"" if self._ended else self._sql.readline()
         self._ended = not line or line.rstrip(b"\r\n") == b"\\."
         return b"" if self._ended else line
 
 
-def _feed(archive: IO[bytes], pipe: IO[bytes], moved: Callable[[], None], wrong: list[Exception]) -> None:
+def _feed(archive: Readable, pipe: IO[bytes], moved: Callable[[], None], wrong: list[Exception]) -> None:
     """Give the whole archive to pg_restore, which may have enough before the end."""
     try:
         with suppress(BrokenPipeError), pipe:
