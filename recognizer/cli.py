@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from recognizer import __version__, backup_command, config, installation, supervisor
+from recognizer import __version__, backup_command, config, installation, scrub_command, supervisor
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
@@ -39,6 +39,7 @@ def main() -> None:
 
 
 backup_command.register(main)
+scrub_command.register(main)
 
 
 @main.command()

@@ -38,8 +38,8 @@ OTHERS = """
 # What slows the loading of rows, or keeps them out until all are there: statements that take it away and make it again.
 LATER = """
     SELECT format('ALTER TABLE %%I DROP CONSTRAINT %%I', relname, conname),
-           format('ALTER TABLE %%I ADD CONSTRAINT %%I %%s', relname, conname, pg_get_constraintdef(pg_constraint.oid)), 1
-    FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+           format('ALTER TABLE %%I ADD CONSTRAINT %%I %%s', relname, conname, pg_get_constraintdef(rule.oid)), 1
+    FROM pg_constraint AS rule JOIN pg_class ON pg_class.oid = conrelid
     WHERE contype = 'f' AND relnamespace = current_schema()::regnamespace AND relname = ANY (%(tables)s)
     UNION ALL
     SELECT format('DROP INDEX %%s', indexrelid::regclass), pg_get_indexdef(indexrelid), 0
