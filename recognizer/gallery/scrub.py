@@ -1,6 +1,6 @@
 """Takes what was erased out of PostgreSQL's files too: dead rows, indexes, statistics, messages, the log of writes.
 
-An erased row is still in the files until something is written over it. So each table is written anew (VACUUM FULL), which
+An erased row stays in the files until something is written over it. So each table is written anew (VACUUM FULL), which
 also makes its indexes anew; then what PostgreSQL had learned of it, in which there are names, ids and embeddings; and
 then the write-ahead log goes on in files that were never used, and the old ones are deleted. The service goes on, but
 nobody can use a table while it is being written.
