@@ -90,7 +90,9 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     listener = threading.Thread(target=listen, args=(service.url, told), daemon=True)
     listener.start()
     gone, traces = a_life(service, [obama, obama2, obama3], "Barack Zzyzx", mirrored(biden), "gone")
-    stays = enroll(service.url, "Joseph Qqstays", biden, external_id="extern-stays", force="true").json()["person"]["id"]
+    stays = enroll(service.url, "Joseph Qqstays", biden, external_id="extern-stays", force="true").json()["person"][
+        "id"
+    ]
     assert told.wait(LIMIT_SECONDS), "nobody was told of a recognition"
     execute(folder, "ANALYZE")
     others = {**traces_of(folder, stays), "name": b"Joseph Qqstays", "name as compared": b"joseph qqstays"}
