@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the files
 TRACES = {"name": b"Barack Zzyzx", "key": b"barack zzyzx"}
 ENROL = """
     INSERT INTO people (id, collection_id, name, name_key)
-    SELECT gen_random_uuid(), 1, 'Barack Zzyzx', 'barack zzyzx'
+    SELECT gen_random_uuid(), 1, 'Barack Zzyzx ' || n, 'barack zzyzx ' || n FROM generate_series(1, 3) AS n
 """
 
 
