@@ -11,7 +11,16 @@ from typing import Any
 
 import click
 
-from recognizer import __version__, backup_command, config, installation, scrub_command, supervisor
+from recognizer import (
+    __version__,
+    backup_command,
+    config,
+    enroll_command,
+    installation,
+    scrub_command,
+    supervisor,
+    transfer_command,
+)
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
@@ -38,6 +47,8 @@ def main() -> None:
     """A face-recognition service that people can leave running."""
 
 
+transfer_command.register(main)
+enroll_command.register(main)
 backup_command.register(main)
 scrub_command.register(main)
 

@@ -54,6 +54,8 @@ class Enrolment:
         plain = asdict(self)
         for remark in (*plain["refused"], *plain["warnings"]):
             del remark["person"]
+            if not remark["issues"]:
+                del remark["issues"]
         return json.dumps(plain)
 
     @classmethod
@@ -68,7 +70,10 @@ class Enrolment:
             )
             for face in stored["enrolled"]
         )
-        remarks = {kind: tuple(Remark(**each) for each in stored.get(kind, ())) for kind in ("refused", "warnings")}
+        remarks = {
+            kind: tuple(Remark(**{**each, "issues": tuple(each.get("issues", ()))}) for each in stored.get(kind, ()))
+            for kind in ("refused", "warnings")
+        }
         return cls(**{**stored, "enrolled": tuple(enrolled), **remarks})
 
 

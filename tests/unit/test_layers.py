@@ -10,9 +10,22 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
+    {"client"},  # it goes into other people's programs, and takes nothing of the service along
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring"},
     {"vision", "gallery"},
-    {"decisions", "admission", "scene", "news", "calibration", "service", "batch", "comparing", "vitals", "runtime"},
+    {
+        "decisions",
+        "admission",
+        "scene",
+        "news",
+        "calibration",
+        "service",
+        "batch",
+        "moving",
+        "comparing",
+        "vitals",
+        "runtime",
+    },
     {"api", "app"},
     {
         "host",
@@ -22,6 +35,9 @@ LAYERS = [
         "supervisor",
         "check",
         "calibrate_command",
+        "transfer_command",
+        "enrolling",
+        "enroll_command",
         "backup_command",
         "backup_file",
         "scrub_command",
@@ -49,12 +65,23 @@ ROOMS = {
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"backup_command", "scrub_command", "options", "calibrate_command", "cli", "supervisor"},
-    "tqdm": {"backup_command"},
+    "click": {
+        "backup_command",
+        "calibrate_command",
+        "enroll_command",
+        "enrolling.progress",
+        "scrub_command",
+        "transfer_command",
+        "options",
+        "cli",
+        "supervisor",
+    },
+    "tqdm": {"backup_command", "enrolling.progress", "transfer_command"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
     "scipy": {"decisions", "scene"},
+    "httpx": {"client"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
