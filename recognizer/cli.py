@@ -14,11 +14,13 @@ import click
 from recognizer import (
     __version__,
     audit_command,
+    backup_command,
     config,
     encryption_command,
     enroll_command,
     installation,
     retention_command,
+    scrub_command,
     supervisor,
     transfer_command,
 )
@@ -56,6 +58,8 @@ main.add_command(retention_command.retention)
 transfer_command.register(main)
 enroll_command.register(main)
 encryption_command.register(main)
+backup_command.register(main)
+scrub_command.register(main)
 
 
 @main.command()

@@ -281,3 +281,9 @@ class ModelError(StartupError):
     """A model file is missing or damaged."""
 
     code = "model_invalid"
+
+
+class BackupError(StartupError):
+    """A backup cannot be written, read or restored; the message says why and what to do."""
+
+    code = "backup_failed"

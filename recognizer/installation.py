@@ -11,7 +11,7 @@ from recognizer.deadline import Deadline
 from recognizer.gallery.direct import connections_of_worker, direct_connection
 from recognizer.gallery.migrate import migrate
 from recognizer.host import datadir
-from recognizer.host.account import database_account
+from recognizer.host.account import database_account, existing_account
 from recognizer.host.datadir import AlreadyRunning
 from recognizer.postgres.server import BundledPostgres
 
@@ -40,6 +40,27 @@ def database(settings: Settings) -> Iterator[str]:
         with direct_connection(url, deadline):
             pass  # it is there; bringing a large gallery up to date may take longer than that may
         migrate(url, MIGRATION_SECONDS)
+        yield url
+
+
+@contextmanager
+def lone_database(settings: Settings) -> Iterator[str]:
+    """The URL of the database, as it is, while no service works on this data directory.
+
+    Raises:
+        AlreadyRunning: one does; the message says which, and to stop it.
+        DatabaseUnavailable: the given database does not answer.
+        StartupError: the bundled database cannot be started.
+    """
+    with ExitStack() as closing:
+        datadir.prepare(settings.data_dir, existing_account() if settings.database_url else database_account())
+        closing.enter_context(datadir.locked(settings.data_dir, address=None))
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            url = closing.enter_context(bundled_postgres(settings)).url
+        with direct_connection(url, Deadline(settings.start_timeout_seconds)):
+            pass
         yield url
 
 

@@ -40,6 +40,9 @@ Action = Literal[
     "key_rotated",
     "key_revoked",
     "photos_re_encrypted",
+    "backed_up",
+    "restored",
+    "scrubbed",
 ]
 """What is told of."""
 

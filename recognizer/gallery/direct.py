@@ -35,11 +35,24 @@ def direct_connection(url: str, deadline: Deadline) -> Iterator[Connection]:
         ConfigError: the URL cannot be understood.
         DatabaseUnavailable: no answer before the deadline.
     """
-    with closing(Watchdog()) as watchdog, closing(_connected(url, deadline)) as connection:
+    with closing(_connected(url, deadline)) as connection, _watched(connection, deadline), connection:
+        yield connection
+
+
+@contextmanager
+def autocommit_connection(url: str, deadline: Deadline) -> Iterator[Connection]:
+    """The same without a transaction around the block: each statement is one, as VACUUM wants it; raises the same."""
+    with closing(_connected(url, deadline)) as connection, _watched(connection, deadline):
+        connection.autocommit = True
+        yield connection
+
+
+@contextmanager
+def _watched(connection: Connection, deadline: Deadline) -> Iterator[None]:
+    with closing(Watchdog()) as watchdog:
         try:
-            until = time.monotonic() + deadline.remaining_seconds()
-            with watchdog.watching(connection, until) as watch, connection:
-                yield connection
+            with watchdog.watching(connection, time.monotonic() + deadline.remaining_seconds()) as watch:
+                yield
         except psycopg2.Error as error:
             if watch.fired or connection.closed or is_unavailability(error):
                 raise DatabaseUnavailable(NO_ANSWER) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
+from collections.abc import Collection
 from importlib import resources
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ MIN_PGVECTOR = (0, 8)
 
 LOCK_ID = 0x7265636F676E697A  # any number, as long as it stays the same
 TURN_PAUSE_SECONDS = 0.1
+
+TABLES = re.compile(r"^CREATE TABLE (\w+)", re.MULTILINE)
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -60,13 +63,37 @@ def migrate(url: str, deadline_seconds: float) -> list[str]:
     deadline = Deadline(deadline_seconds)
     with direct_connection(url, deadline) as connection, connection.cursor() as cursor:
         cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # after a wait, see what others have done
-        _check_server(cursor)
-        _wait_for_turn(cursor, deadline)
-        cursor.execute(TABLE)
-        missing = _missing(cursor, known_migrations())
-        for migration in missing:
-            _apply(cursor, migration)
-        return [migration.name for migration in missing]
+        take_turn(cursor, deadline)
+        return bring_up_to_date(cursor)
+
+
+def take_turn(cursor: Cursor, deadline: Deadline) -> None:
+    """Look at the server, and wait until nobody else changes the schema; the turn ends with the transaction.
+
+    Raises:
+        StartupError: PostgreSQL or pgvector is missing or too old.
+        DatabaseUnavailable: somebody else had the turn until the deadline.
+    """
+    _check_server(cursor)
+    _wait_for_turn(cursor, deadline)
+
+
+def bring_up_to_date(cursor: Cursor, only: Collection[str] | None = None) -> list[str]:
+    """Apply what is missing, or those of it that are named, and return the names of what was applied.
+
+    The caller has the turn. Raises StartupError as `migrate` does.
+    """
+    cursor.execute(TABLE)
+    missing = [each for each in _missing(cursor, known_migrations()) if only is None or each.name in only]
+    for migration in missing:
+        _apply(cursor, migration)
+    return [migration.name for migration in missing]
+
+
+def known_tables() -> list[str]:
+    """The names of all tables that this program's migrations make, whether or not they are there now."""
+    made = (name for migration in known_migrations() for name in TABLES.findall(migration.sql))
+    return ["schema_migrations", *dict.fromkeys(made)]
 
 
 def pending(connection: PlainConnection) -> list[str]:

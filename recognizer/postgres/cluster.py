@@ -2,6 +2,7 @@
 
 <data-dir>/database-password   0600, ours: what the service connects with
 <data-dir>/postgres/           0700, of the account PostgreSQL runs as, with
+    granted  that the service's role has what `scrub` needs
     data/  PGDATA              run/  its socket              log/  its log, one file for each weekday
 """
 
@@ -51,6 +52,16 @@ _INITDB_SINCE_18 = (
 )
 
 
+_GRANTS = "".join(  # what `recognizer scrub` needs to empty the write-ahead log
+    f"{grant} TO {ROLE};\n"
+    for grant in (
+        "GRANT pg_checkpoint",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_switch_wal()",
+        "GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_waldir()",
+    )
+)
+
+
 class Cluster:
     """One PGDATA and what belongs to it. Call `prepare()` before anything else."""
 
@@ -58,6 +69,7 @@ class Cluster:
         self._data_dir = data_dir.resolve()
         self._root = self._data_dir / "postgres"
         self._password_file = self._data_dir / "database-password"
+        self._granted = self._root / "granted"
         self._programs = Path()
         self.account: Account | None = None
         self.data = self._root / "data"
@@ -79,15 +91,17 @@ class Cluster:
             fresh_password = not self._password_file.exists()
             if fresh_password:
                 datadir.write_private(self._password_file, secrets.token_urlsafe(32))
-            if not self.data.exists():
+            made = not self.data.exists()
+            if made:
                 self._initialize()
-                return
-            self._check_version()
+            else:
+                self._check_version()
+            self._grant(made)
         except OSError as error:
             raise StartupError(
                 f"The database below {self._root} cannot be prepared: {error.strerror or error}."
             ) from error
-        if fresh_password:
+        if fresh_password and not made:
             self._sql(self.data, DATABASE, f"ALTER ROLE {ROLE} PASSWORD '{self.password()}';")
 
     def password(self) -> str:
@@ -152,6 +166,13 @@ class Cluster:
                 "or choose another data directory."
             )
 
+    def _grant(self, made: bool) -> None:
+        """Give the service's role what a later version came to need, once; a file remembers it."""
+        if not made and not self._granted.exists():
+            self._sql(self.data, DATABASE, _GRANTS)
+        if not self._granted.exists():
+            datadir.write_private(self._granted, "pg_checkpoint, pg_switch_wal, pg_ls_waldir\n", self.account)
+
     def _initialize(self) -> None:
         """Build a whole cluster under a passing name and rename it: `data` exists complete or not at all."""
         for leftover in self._root.glob("data.new-*"):
@@ -167,7 +188,7 @@ class Cluster:
             f"CREATE DATABASE {DATABASE} OWNER {ROLE};\n"
             "ALTER ROLE postgres NOLOGIN;\n",
         )
-        self._sql(fresh, DATABASE, "CREATE EXTENSION vector;\n")
+        self._sql(fresh, DATABASE, f"CREATE EXTENSION vector;\n{_GRANTS}")
         fresh.rename(self.data)
         datadir.sync_folder(self._root)
 

@@ -30,11 +30,13 @@ _SOCKET_PORT = 5432  # on a socket merely a part of its name
 _SOCKET_PATH_BYTES = 107
 _TCP_ATTEMPTS = 3  # a free port may be taken by somebody else before PostgreSQL binds it
 
-# Not the operator's to change: durability, and that no name or embedding of a person is ever logged.
+# Not the operator's to change: durability, that no name or embedding of a person is ever logged, and that it can be
+# erased for good (`recognizer scrub`).
 _SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
     "synchronous_commit": "on",
+    "wal_recycle": "off",  # a segment of the log that is done with is deleted, not kept with what was erased in it
     "ssl": "off",
     "unix_socket_permissions": "0700",
     "logging_collector": "on",

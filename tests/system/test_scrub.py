@@ -1,0 +1,114 @@
+"""After an erasure and `recognizer scrub`, nothing of the person is in any file; real people, all that touches them."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+from PIL import Image, ImageOps
+from system_calls import Service, enroll, recognize
+from traces import execute, found_in, traces_of
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the files of a running PostgreSQL")
+
+LIMIT_SECONDS = 60
+
+
+def scrub(data_dir: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "recognizer", "scrub", "--data-dir", str(data_dir)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+
+def listen(url: str, over: threading.Event) -> None:
+    """Be told of recognitions, names included, until it is over."""
+    with httpx.stream("GET", f"{url}/v1/events", timeout=LIMIT_SECONDS) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data:"):
+                over.set()
+                return
+
+
+def mirrored(photo: bytes) -> bytes:
+    """A photo whose embedding nobody else has."""
+    turned = io.BytesIO()
+    ImageOps.mirror(Image.open(io.BytesIO(photo))).save(turned, "JPEG")
+    return turned.getvalue()
+
+
+def a_life(service: Service, photos: list[bytes], name: str, other: bytes, tag: str) -> tuple[str, dict[str, bytes]]:
+    """Enrol somebody and do everything with them that leaves traces; their id and all traces of them."""
+    url, folder = service.url, service.data_dir
+    words = {
+        "first name": f"Firstly {tag}",
+        "name": name,
+        "name as compared": name.casefold(),
+        "external id": f"extern-{tag}",
+        "metadata": f"metadatum-{tag}",
+        "name of who was merged": f"Mergee {tag}",
+    }
+    answer = httpx.post(
+        f"{url}/enroll",
+        files=[("image", ("a.jpg", photos[0])), ("image", ("b.jpg", photos[1]))],
+        data={"name": words["first name"], "external_id": words["external id"], "force": "true"},
+        headers={"Idempotency-Key": f"once-{tag}"},
+        timeout=LIMIT_SECONDS,
+    )
+    assert answer.status_code == 201, answer.text
+    person_id = str(answer.json()["person"]["id"])
+    person = f"{url}/v1/people/{person_id}"
+    metadata = {"note": words["metadata"]}
+    assert httpx.patch(person, json={"name": name, "metadata": metadata}).status_code == 200
+    merged = enroll(url, words["name of who was merged"], photos[2], force="true").json()["person"]["id"]
+    before = traces_of(folder, merged)
+    into = {"into": person_id}
+    assert httpx.post(f"{url}/v1/people/{merged}/merge", json=into, timeout=LIMIT_SECONDS).status_code == 200
+    image = {"image": ("c.jpg", other)}
+    assert httpx.post(f"{person}/rejections", files=image, timeout=LIMIT_SECONDS).status_code == 201
+    traces = {f"merged {kind}": trace for kind, trace in before.items()} | traces_of(folder, person_id)
+    execute(folder, "ANALYZE")  # now what PostgreSQL knows of its tables has all of this in it
+    face_id = httpx.get(person).json()["faces"][0]["id"]
+    assert httpx.delete(f"{person}/faces/{face_id}").status_code == 200
+    assert recognize(url, photos[1]).status_code == 200
+    traces |= {f"later {kind}": trace for kind, trace in traces_of(folder, person_id).items()}
+    return person_id, traces | {kind: word.encode() for kind, word in words.items()}
+
+
+def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Service, photos: Path) -> None:
+    service = own_service.start()
+    folder = service.data_dir
+    obama, obama2, obama3, biden = ((photos / f"{n}.jpg").read_bytes() for n in ("obama", "obama2", "obama3", "biden"))
+    told = threading.Event()
+    listener = threading.Thread(target=listen, args=(service.url, told), daemon=True)
+    listener.start()
+    gone, traces = a_life(service, [obama, obama2, obama3], "Barack Zzyzx", mirrored(biden), "gone")
+    stays = enroll(service.url, "Joseph Qqstays", biden, external_id="extern-stays", force="true").json()["person"][
+        "id"
+    ]
+    assert told.wait(LIMIT_SECONDS), "nobody was told of a recognition"
+    execute(folder, "ANALYZE")
+    others = {**traces_of(folder, stays), "name": b"Joseph Qqstays", "name as compared": b"joseph qqstays"}
+
+    receipt = httpx.delete(f"{service.url}/v1/people/{gone}", timeout=LIMIT_SECONDS)
+    assert receipt.status_code == 200, receipt.text
+    left = found_in(folder, traces)
+    assert {"id in bytes", "name", "faces.embedding 0", "template 0"} <= left.keys(), "PostgreSQL keeps what is erased"
+    assert not [kind for kind, files in left.items() if "dump" in files], "but in no table"
+
+    done = scrub(folder)
+    assert done.returncode == 0, done.stderr
+    assert "REMAINS" not in done.stdout
+    assert found_in(folder, traces) == {}
+    still = found_in(folder, others)
+    assert {"id", "id in bytes", "name", "name as compared", "faces.embedding 0", "template 0"} <= still.keys()
+    assert "dump" in still["faces.embedding 0 as text"]
+    assert not [kind for kind, trace in traces.items() if trace.decode("latin-1") in service.said()]
+    assert recognize(service.url, biden).json()["faces"][0]["decision"] == "match"
