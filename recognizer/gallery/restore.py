@@ -22,8 +22,8 @@ from recognizer.errors import BackupError
 from recognizer.gallery import audit
 from recognizer.gallery.connection import is_unavailability
 from recognizer.gallery.direct import direct_connection
+from recognizer.gallery.inventory import count, tables_there
 from recognizer.gallery.migrate import bring_up_to_date, known_migrations, known_tables, take_turn
-from recognizer.gallery.snapshot import count, tables_there
 
 INDEX_MEMORY = "512MB"
 """What building an index may take: 64 MB, PostgreSQL's own, are too little from about 69,000 people on."""

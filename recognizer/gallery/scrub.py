@@ -21,8 +21,8 @@ from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
 from recognizer.gallery import audit
 from recognizer.gallery.direct import autocommit_connection, direct_connection
+from recognizer.gallery.inventory import tables_there
 from recognizer.gallery.restore import INDEX_MEMORY
-from recognizer.gallery.snapshot import tables_there
 
 TURN_SECONDS = 600.0
 """How long to try to get a table, or to wait for older transactions."""

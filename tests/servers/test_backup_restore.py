@@ -16,7 +16,6 @@ from traces import execute
 from recognizer import backup_command
 from recognizer.errors import BackupError
 from recognizer.gallery import migrate as migrations
-from recognizer.gallery import snapshot
 from recognizer.gallery.migrate import migrate
 from recognizer.postgres import programs
 from recognizer.postgres.server import BundledPostgres
@@ -86,7 +85,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(
     file = tmp_path / "old.backup"
     with monkeypatch.context() as earlier:
         earlier.setattr(migrations, "known_migrations", lambda: known[:4])
-        earlier.setattr(snapshot, "note", lambda *_: None)  # that schema had no audit trail
+        earlier.setattr(inventory, "note", lambda *_: None)  # that schema had no audit trail
         migrate(server.url, 60)
         execute(folder, ENROL, 20)
         before = execute(folder, STATE)
