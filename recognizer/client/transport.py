@@ -68,7 +68,7 @@ class Transport:
         if base.scheme not in ("http", "https") or not base.host:
             raise RecognizerClientError("url_invalid", "The URL must look like http://127.0.0.1:8000.")
         self.shown = str(base.copy_with(username=None, password=None))
-        self._retry_seconds = retry_seconds
+        self.retry_seconds = retry_seconds
         self._client = httpx.Client(
             base_url=base,
             headers=dict(headers),
@@ -109,7 +109,7 @@ class Transport:
             response.close()
 
     def _answered(self, call: Call, *, whole: bool) -> tuple[httpx.Response, bytes]:
-        until = time.monotonic() + self._retry_seconds
+        until = time.monotonic() + self.retry_seconds
         for attempt in itertools.count():
             pause = PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)]
             try:

@@ -20,6 +20,9 @@ MOST_PASSES = 3
 
 TIMEOUT_SECONDS = 60.0
 
+FIRST_SECONDS = 5.0
+"""So long is tried to reach one that has not answered yet: its URL may be wrong."""
+
 OF_THE_KEY = frozenset({10, 20, 26})
 """CompreFace's codes for a key that is unknown, not there, or no UUID."""
 
@@ -40,14 +43,15 @@ class CompreFace:
     """The photos of the recognition service whose key is given."""
 
     def __init__(self, url: str, key: str, *, retry_seconds: float = 60.0) -> None:
-        """Nothing is asked yet.
+        """Nothing is asked yet; `retry_seconds` is how long one that has answered before may be away.
 
         Raises:
             StartupError: that is no URL.
         """
+        self._retry_seconds = retry_seconds
         try:
             self._transport = Transport(
-                _base(url), {"x-api-key": key}, timeout_seconds=TIMEOUT_SECONDS, retry_seconds=retry_seconds
+                _base(url), {"x-api-key": key}, timeout_seconds=TIMEOUT_SECONDS, retry_seconds=FIRST_SECONDS
             )
         except RecognizerClientError as error:
             raise StartupError(error.detail) from error
@@ -136,6 +140,7 @@ class CompreFace:
             reply = self._transport.send(Call("GET", f"/api/v1/recognition/{path}", query=query))
         except RecognizerClientError as error:
             raise StartupError(f"CompreFace cannot be read. {error.detail}") from error
+        self._transport.retry_seconds = self._retry_seconds
         if reply.status in (401, 403) or (reply.status in (400, 404) and _code(reply) in OF_THE_KEY):
             raise StartupError(WRONG_KEY)
         return reply

@@ -17,6 +17,9 @@ OF_ONE_PHOTO = frozenset({400, 409, 415, 422, 500, 504})
 
 TOO_LARGE = 413
 
+FIRST_SECONDS = 5.0
+"""So long is tried to reach a service that has not answered yet: its URL may be wrong."""
+
 NOT_OF_A_PHOTO = frozenset({"collection_not_found", "answer_not_understood"})
 
 
@@ -25,15 +28,11 @@ class RemoteEnroller:
 
     batch = 1
 
-    def __init__(self, client: Recognizer, manner: Manner) -> None:
-        """Look at the collection.
-
-        Raises:
-            RecognizerClientError
-        """
+    def __init__(self, client: Recognizer, manner: Manner, revision: int) -> None:
+        """`revision`: the collection's before anything is sent."""
         self._client = client
         self._manner = manner
-        self._revision = client.collection(manner.collection).gallery_revision
+        self._revision = revision
 
     def enrol(self, person: str, photos: Sequence[bytes]) -> list[Outcome]:
         """What came of each photo of a person, in order.
@@ -115,10 +114,12 @@ def remote_enroller(url: str, key: str | None, manner: Manner) -> Iterator[Remot
         StartupError: the service does not answer or refuses the key, or the collection is not there and not to be made.
     """
     try:
-        with Recognizer(url, key) as client:
+        with Recognizer(url, key, retry_seconds=FIRST_SECONDS) as client:
             if manner.create_collection and not manner.dry_run:
                 _make(client, manner.collection)
-            yield RemoteEnroller(client, manner)
+            revision = client.collection(manner.collection).gallery_revision
+        with Recognizer(url, key) as client:
+            yield RemoteEnroller(client, manner, revision)
     except RecognizerClientError as error:
         hint = " Add --create-collection to have it made." if error.code == "collection_not_found" else ""
         raise StartupError(_sentence(error) + hint) from error
