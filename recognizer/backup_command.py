@@ -14,7 +14,7 @@ from recognizer.backup_file import Manifest
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import BackupError
-from recognizer.gallery import audit, snapshot
+from recognizer.gallery import snapshot
 from recognizer.gallery import restore as database
 from recognizer.options import common_options
 from recognizer.postgres import archives, programs
@@ -42,7 +42,7 @@ def backup(config_file: Path | None, data_dir: Path | None, file: Path, force: b
     without them the photos in it are lost.
     """
     settings = config.load({"data_dir": data_dir}, config_file)
-    with audit.acting("recognizer backup"), installation.database(settings) as url:
+    with installation.database(settings) as url:
         manifest = _back_up(url, file, force)
     rows = manifest.rows
     click.echo(
@@ -65,7 +65,7 @@ def restore(config_file: Path | None, data_dir: Path | None, file: Path, replace
     manifest = backup_file.manifest_of(file)
     database.check_known(manifest.migrations)
     _read_through(file, manifest, "checking")
-    with audit.acting("recognizer restore"), installation.lone_database(settings) as url:
+    with installation.lone_database(settings) as url:
         applied = _restore(url, file, manifest, replace)
     rows = manifest.rows
     click.echo(

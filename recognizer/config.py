@@ -231,12 +231,15 @@ def checkout_config() -> Path | None:
     return path if path.is_file() else None
 
 
-def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = None) -> Settings:
+def load(
+    overrides: Mapping[str, Any] | None = None, config_file: Path | None = None, *, read_key_file: bool = True
+) -> Settings:
     """Read the settings.
 
     Args:
         overrides: settings from the command line; None values are left out.
         config_file: the TOML file; default: `$RECOGNIZER_CONFIG`, else the checkout's own.
+        read_key_file: whether the encryption keys are read, if they stand in a file.
 
     Raises:
         ConfigError: a setting is unknown or impossible, or the file cannot be read.
@@ -246,7 +249,7 @@ def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = 
         values.update(source)
     try:
         settings = Settings(**values)
-        if "encryption_keys" not in values:
+        if read_key_file and "encryption_keys" not in values:
             keys = read_keys(settings.key_file, settings.encryption_key_file)
             settings = Settings(**values, encryption_keys=SecretStr(keys))
         return settings

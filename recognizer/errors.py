@@ -147,6 +147,12 @@ class FaceNotFound(NotFound):
     code = "face_not_found"
 
 
+class PhotoNotFound(NotFound):
+    """No photo of the face is kept."""
+
+    code = "photo_not_found"
+
+
 class KeyNotFound(NotFound):
     code = "key_not_found"
 

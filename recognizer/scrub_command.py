@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from recognizer import config, installation
-from recognizer.gallery import audit
 from recognizer.gallery.scrub import Rewritten
 from recognizer.gallery.scrub import scrub as scrub_database
 from recognizer.options import common_options
@@ -33,7 +32,7 @@ def scrub(config_file: Path | None, data_dir: Path | None) -> None:
     Backups and exports made before are yours to delete.
     """
     settings = config.load({"data_dir": data_dir}, config_file)
-    with audit.acting("recognizer scrub"), installation.database(settings) as url:
+    with installation.database(settings) as url:
         report = scrub_database(url, LIMIT_SECONDS, _tell)
     for what in report.remaining:
         click.echo(f"REMAINS  {what}")

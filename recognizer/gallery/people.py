@@ -12,7 +12,7 @@ from psycopg2.sql import SQL, Identifier
 
 from recognizer.errors import Conflict, FaceNotFound, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, Person, Quality, StoredFace
-from recognizer.gallery import collections, templates
+from recognizer.gallery import audit, collections, templates
 from recognizer.gallery.enrolment import Idempotency, as_json, plain_metadata, valid_id
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision
@@ -28,6 +28,7 @@ ERASE = {
     "idempotency_keys": "DELETE FROM idempotency_keys WHERE person_id = %(person_id)s",
     "rejections": "DELETE FROM rejections WHERE person_id = %(person_id)s",
     "templates": templates.ERASE,
+    "photos": "DELETE FROM photos WHERE person_id = %(person_id)s",
     "faces": "DELETE FROM faces WHERE person_id = %(person_id)s",
     "people": "DELETE FROM people WHERE id = %(person_id)s",
 }
@@ -39,6 +40,7 @@ COUNT_LEFT = """
          + (SELECT count(*) FROM rejections WHERE person_id = %(id)s)
          + (SELECT count(*) FROM cohorts WHERE person_id = %(id)s)
          + (SELECT count(*) FROM templates WHERE person_id = %(id)s)
+         + (SELECT count(*) FROM photos WHERE person_id = %(id)s)
          + (SELECT count(*) FROM faces WHERE person_id = %(id)s)
          + (SELECT count(*) FROM people WHERE id = %(id)s)
 """
@@ -56,7 +58,8 @@ DETAILS = """
 """
 
 FACES = """
-    SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at
+    SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at,
+           EXISTS (SELECT FROM photos WHERE face_id = faces.id)
     FROM faces WHERE person_id = %s ORDER BY created_at, id
 """
 
@@ -117,10 +120,17 @@ def details(cursor: Cursor, person_id: str, collection: str | None, min_revision
     where, name, external_id, metadata, created_at = row
     cursor.execute(FACES, (person_id,))
     faces = tuple(
-        StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), model_id, created)
-        for face_id, left, top, right, bottom, score, issues, model_id, created in cursor.fetchall()
+        StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), *others)
+        for face_id, left, top, right, bottom, score, issues, *others in cursor.fetchall()
     )
     return PersonDetails(Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces)
+
+
+def look_up(cursor: Cursor, person_id: str, collection: str | None, min_revision: int) -> PersonDetails:
+    """The same for somebody who wants to know, of which the audit trail tells."""
+    found = details(cursor, person_id, collection, min_revision)
+    audit.append(cursor, "looked_up", person_id=found.person.id, collection=found.person.collection)
+    return found
 
 
 def home(cursor: Cursor, person_id: str, idempotency: Idempotency | None) -> str:
@@ -170,7 +180,9 @@ def change(
     with plain_metadata():
         cursor.execute(SQL("UPDATE people SET {} WHERE id = %s").format(assignments), (*new.values(), person_id))
     revision = grow_revision(cursor, collection_id)
-    return details(cursor, person_id, collection), revision
+    changed = details(cursor, person_id, collection)
+    audit.append(cursor, "changed", person_id=person_id, collection=collection_id, members=sorted(values))
+    return changed, revision
 
 
 def _columns(values: Mapping[str, Any]) -> dict[str, str | None]:
@@ -216,16 +228,33 @@ def remove_face(
         raise FaceNotFound(NO_SUCH_FACE)
     templates.renew(cursor, collection_id, person_id)
     revision = grow_revision(cursor, collection_id)
-    return details(cursor, person_id, collection), revision
+    left = details(cursor, person_id, collection)
+    audit.append(cursor, "face_removed", person_id=person_id, collection=collection_id, left=left.person.faces)
+    return left, revision
 
 
 def erase(cursor: Cursor, person_id: str, collection: str | None, only_if: Condition | None) -> Erasure:
     """Delete all that is held on a person; `Gallery.delete_person` says what it promises and raises."""
     person_id, collection_id = lock(cursor, person_id, collection, only_if)
+    erasure = erase_locked(cursor, person_id, collection_id)
+    tell_of_erasure(cursor, "erased", erasure, collection_id)
+    return erasure
+
+
+def erase_locked(cursor: Cursor, person_id: str, collection_id: int) -> Erasure:
+    """The same, without an entry in the audit trail, for who holds the collection's lock."""
     deleted = erase_rows(cursor, person_id)
     cursor.execute(COUNT_LEFT, {"id": person_id})
     (left,) = cursor.fetchall()[0]
     return Erasure(person_id, deleted, left, grow_revision(cursor, collection_id))
+
+
+def tell_of_erasure(cursor: Cursor, action: audit.Action, erasure: Erasure, collection_id: int) -> None:
+    """Tell of it in the audit trail, as the last thing before the commit; the receipt is in the entry."""
+    deleted = {**erasure.deleted}
+    audit.append(
+        cursor, action, person_id=erasure.person_id, collection=collection_id, deleted=deleted, left=erasure.left
+    )
 
 
 def erase_rows(cursor: Cursor, person_id: str) -> dict[str, int]:
