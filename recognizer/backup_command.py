@@ -10,6 +10,7 @@ import click
 from tqdm import tqdm
 
 from recognizer import __version__, backup_file, config, installation
+from recognizer.audit_command import HEAD_FILE
 from recognizer.backup_file import Manifest
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
@@ -75,6 +76,8 @@ def restore(config_file: Path | None, data_dir: Path | None, file: Path, replace
     if applied:
         click.echo(f"The schema was brought up to date: {', '.join(applied)}.")
     click.echo("Whoever was erased since the backup was made is back; erase them again.")
+    if (settings.data_dir / HEAD_FILE).exists():
+        click.echo("The audit trail is the backup's too: `recognizer audit verify --accept` takes it for right.")
     if replace:
         click.echo("What was there before is no longer in any table; `recognizer scrub` takes it out of the files too.")
     click.echo(_about_missing_keys(manifest, settings))
@@ -150,7 +153,7 @@ def _about_keys(manifest: Manifest, settings: Settings) -> str:
     if not manifest.encryption_keys:
         return "Nothing in it is encrypted; keep it as safe as the database."
     return (
-        f"Its photos are encrypted with the key {', '.join(manifest.encryption_keys)}, which is not in it: keep a copy "
+        f"What is encrypted in it needs the key {', '.join(manifest.encryption_keys)}, which is not in it: keep a copy "
         f"of {settings.key_file} (or of RECOGNIZER_ENCRYPTION_KEYS) in another place than the backup."
     )
 

@@ -17,9 +17,7 @@ from recognizer.gallery import audit
 from recognizer.gallery.connection import connection_arguments
 from recognizer.gallery.direct import direct_connection
 from recognizer.gallery.migrate import known_tables
-
-SEALED = ("photos",)
-"""The tables whose rows name, as `key_id`, the key that they are encrypted with."""
+from recognizer.gallery.resealing import SEALED
 
 THERE = """
     SELECT relname FROM pg_class
@@ -82,9 +80,10 @@ def count(cursor: Cursor, table: str) -> int:
 
 def _key_ids(cursor: Cursor, rows: dict[str, int]) -> list[str]:
     found: set[str] = set()
-    for table in SEALED:
-        if rows.get(table):
-            cursor.execute(SQL("SELECT DISTINCT key_id FROM {} WHERE key_id IS NOT NULL").format(Identifier(table)))
+    for sealed in SEALED:
+        if rows.get(sealed.table):
+            find = SQL("SELECT DISTINCT {id} FROM {table} WHERE {id} IS NOT NULL")
+            cursor.execute(find.format(id=SQL(sealed.key_id), table=Identifier(sealed.table)))
             found |= {key_id for (key_id,) in cursor.fetchall()}
     return sorted(found)
 

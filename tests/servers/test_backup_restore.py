@@ -15,6 +15,7 @@ from traces import execute
 
 from recognizer import backup_command
 from recognizer.errors import BackupError
+from recognizer.gallery import inventory
 from recognizer.gallery import migrate as migrations
 from recognizer.gallery.migrate import migrate
 from recognizer.postgres import programs

@@ -7,6 +7,7 @@ import resource
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def answers(url: str, *photos: bytes) -> list[Any]:
     """What the service says of photos, but for what is of the request alone."""
     found = [recognize(url, photo).json() for photo in photos]
     for answer in found:
-        del answer["request_id"], answer["timing_ms"]
+        del answer["request_id"]
     return found
 
 
@@ -51,6 +52,8 @@ def test_everything_is_back_after_a_backup_while_serving(own_service: Service, p
     enroll(service.url, "Biden", biden)
     image = {"image": ("biden.jpg", biden)}
     assert httpx.post(f"{service.url}/v1/people/{person}/rejections", files=image, timeout=60).status_code == 201
+    while execute(service.data_dir, "SELECT FROM cohorts JOIN spaces ON id = space_id WHERE seen < changes"):
+        time.sleep(0.1)  # until the figures that decisions rest on have settled
     before, entries = answers(service.url, obama2, biden), trail(service.data_dir)
     done = command("backup", "--data-dir", service.data_dir, file)
     assert (done.returncode, done.stderr) == (0, "")
@@ -75,18 +78,18 @@ def test_everything_is_back_after_a_backup_while_serving(own_service: Service, p
         restored = command("restore", "--data-dir", target, file, *options)
         assert restored.returncode == 0, restored.stderr
         assert "2 people, 3 faces" in restored.stdout
-        other = Service(target, "--workers", "1")
-        try:
-            other.start()
-            assert answers(other.url, obama2, biden) == before
-            kept = trail(target)
-            assert kept[: len(entries)] == entries
-            assert [action for _, action, _ in kept[len(entries) :]][:1] == ["restored"]
-            with pytest.raises(psycopg2.Error, match="only ever added to"):
-                execute(target, "DELETE FROM audit")
-            assert enroll(other.url, "Third", biden, force="true").status_code == 201
-        finally:
-            other.close()
+    other = Service(target, "--workers", "1")
+    try:
+        other.start()
+        assert answers(other.url, obama2, biden) == before
+        kept = trail(target)
+        assert kept[: len(entries)] == entries
+        assert kept[len(entries)][1] == "restored"
+        with pytest.raises(psycopg2.Error, match="only ever added to"):
+            execute(target, "DELETE FROM audit")
+        assert enroll(other.url, "Third", biden, force="true").status_code == 201
+    finally:
+        other.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,12 @@ from traces import execute, found_in, traces_of
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="reads the files of a running PostgreSQL")
 
 LIMIT_SECONDS = 60
+KINDS = ("id in bytes", "name", "faces.embedding 0", "template 0")
 
 
-def scrub(data_dir: Path) -> subprocess.CompletedProcess[str]:
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "recognizer", "scrub", "--data-dir", str(data_dir)],
+        [sys.executable, "-m", "recognizer", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=LIMIT_SECONDS,
@@ -78,13 +79,17 @@ def a_life(service: Service, photos: list[bytes], name: str, other: bytes, tag: 
     face_id = httpx.get(person).json()["faces"][0]["id"]
     assert httpx.delete(f"{person}/faces/{face_id}").status_code == 200
     assert recognize(url, photos[1]).status_code == 200
+    traces |= {f"photo {number}": photo[len(photo) // 2 :][:64] for number, photo in enumerate(photos)}
     traces |= {f"later {kind}": trace for kind, trace in traces_of(folder, person_id).items()}
     return person_id, traces | {kind: word.encode() for kind, word in words.items()}
 
 
 def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Service, photos: Path) -> None:
-    service = own_service.start()
-    folder = service.data_dir
+    service, folder = own_service, own_service.data_dir
+    assert command("encryption", "create-key", "--data-dir", folder).returncode == 0
+    service.start()
+    collection = f"{service.url}/v1/collections/default"
+    assert httpx.patch(collection, json={"keep_photos": True}).status_code == 200
     obama, obama2, obama3, biden = ((photos / f"{n}.jpg").read_bytes() for n in ("obama", "obama2", "obama3", "biden"))
     told = threading.Event()
     listener = threading.Thread(target=listen, args=(service.url, told), daemon=True)
@@ -100,15 +105,25 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     receipt = httpx.delete(f"{service.url}/v1/people/{gone}", timeout=LIMIT_SECONDS)
     assert receipt.status_code == 200, receipt.text
     left = found_in(folder, traces)
-    assert {"id in bytes", "name", "faces.embedding 0", "template 0"} <= left.keys(), "PostgreSQL keeps what is erased"
+    assert {"id in bytes", "name", "faces.embedding 0", "template 0", "sealed photo 0"} <= left.keys(), (
+        "PostgreSQL keeps what is erased"
+    )
     assert not [kind for kind, files in left.items() if "dump" in files], "but in no table"
 
-    done = scrub(folder)
+    done = command("scrub", "--data-dir", folder)
     assert done.returncode == 0, done.stderr
     assert "REMAINS" not in done.stdout
     assert found_in(folder, traces) == {}
     still = found_in(folder, others)
-    assert {"id", "id in bytes", "name", "name as compared", "faces.embedding 0", "template 0"} <= still.keys()
+    assert {
+        "id",
+        "id in bytes",
+        "name",
+        "name as compared",
+        "faces.embedding 0",
+        "template 0",
+        "sealed chip 0",
+    } <= still.keys()
     assert "dump" in still["faces.embedding 0 as text"]
     assert not [kind for kind, trace in traces.items() if trace.decode("latin-1") in service.said()]
     assert recognize(service.url, biden).json()["faces"][0]["decision"] == "match"

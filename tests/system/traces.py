@@ -54,6 +54,11 @@ def traces_of(data_dir: Path, person_id: str) -> dict[str, bytes]:
         found[f"face id {number}"] = UUID(face_id).bytes
         found[f"photo's hash {number}"] = bytes(sha256)
         found[f"photo's hash {number} in hex"] = bytes(sha256).hex().encode()
+    for kind in ("photo", "chip"):  # as they are stored: encrypted
+        rows = execute(
+            data_dir, f"SELECT substring({kind} FROM 101 FOR 64) FROM photos WHERE person_id = %s", person_id
+        )
+        found |= {f"sealed {kind} {number}": bytes(sealed) for number, (sealed,) in enumerate(rows)}
     return found
 
 
