@@ -250,13 +250,19 @@ class DeadlineExceeded(RecognizerError):
 # -- what ends a command --
 
 
-class FileRefused(RecognizerError):
+class CommandFailed(RecognizerError):
+    """What only a command meets, never a request."""
+
+    code = "command_failed"
+
+
+class FileRefused(CommandFailed):
     """A file to be imported is damaged, or is not what can be imported; the message names the place in it."""
 
     code = "file_refused"
 
 
-class FileNotWritten(RecognizerError):
+class FileNotWritten(CommandFailed):
     """A file cannot be written: it is there already, or the disk does not take it."""
 
     code = "file_not_written"
