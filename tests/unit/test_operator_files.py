@@ -73,7 +73,7 @@ def test_the_troubleshooting_document_explains_every_code_that_a_caller_may_get(
         assert f"`{code}`" in text, code
 
 
-@pytest.mark.parametrize("name", ["operations.md", "security.md", "troubleshooting.md"])
+@pytest.mark.parametrize("name", ["operations.md", "privacy.md", "security.md", "troubleshooting.md"])
 def test_the_documents_name_only_settings_and_files_that_exist(name: str) -> None:
     text = (ROOT / "docs" / name).read_text(encoding="utf-8")
     for setting in re.findall(r"\bRECOGNIZER_([A-Z_]+)\b", text):
