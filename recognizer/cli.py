@@ -11,7 +11,17 @@ from typing import Any
 
 import click
 
-from recognizer import __version__, audit_command, config, installation, retention_command, supervisor, transfer_command
+from recognizer import (
+    __version__,
+    audit_command,
+    config,
+    encryption_command,
+    enroll_command,
+    installation,
+    retention_command,
+    supervisor,
+    transfer_command,
+)
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery import audit
@@ -44,6 +54,8 @@ def main(context: click.Context) -> None:
 main.add_command(audit_command.audit)
 main.add_command(retention_command.retention)
 transfer_command.register(main)
+enroll_command.register(main)
+encryption_command.register(main)
 
 
 @main.command()

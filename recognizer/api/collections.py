@@ -15,7 +15,7 @@ from recognizer.api.records import Collection, CollectionAnswer, CollectionErasu
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, only_if_settings, tagged
-from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, PreconditionFailed
+from recognizer.errors import CollectionNotFound, Conflict, EncryptionKeyMissing, InvalidRequest, PreconditionFailed
 from recognizer.gallery.collections import MAX_NAME_LENGTH, MAX_RETENTION_DAYS
 
 
@@ -55,7 +55,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(NewCollection),
         answers={201: CollectionAnswer},
-        errors=(Conflict,),
+        errors=(Conflict, EncryptionKeyMissing),
     )
     route(
         collections,
@@ -75,7 +75,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(CollectionChange),
         answers={200: CollectionAnswer},
-        errors=(CollectionNotFound, PreconditionFailed),
+        errors=(CollectionNotFound, PreconditionFailed, EncryptionKeyMissing),
     )
     route(
         collections,
@@ -113,6 +113,8 @@ def get_collection(name: str, options: CollectionOptions) -> ResponseReturnValue
 
 def change_collection(name: str, options: CollectionChange) -> CollectionAnswer:
     """Set what a collection's decisions go by and what it keeps; null: the default.
+
+    To switch `keep_photos` off erases the photos that were kept, all of them, in the same moment.
 
     If-Match asks whether still the same is set as with that ETag; who has been enrolled meanwhile does not matter.
     """

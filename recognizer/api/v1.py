@@ -15,10 +15,17 @@ from recognizer.api.auth import allowed_collection, request_deadline, route, run
 from recognizer.api.people import PersonFields
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options, Words
-from recognizer.errors import CollectionNotFound, Conflict, EnrolmentRefused, InvalidRequest, PersonNotFound
+from recognizer.errors import (
+    CollectionNotFound,
+    Conflict,
+    EncryptionKeyMissing,
+    EnrolmentRefused,
+    InvalidRequest,
+    PersonNotFound,
+)
 from recognizer.service import EnrolRequest, Terms
 
-ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused)
+ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused, EncryptionKeyMissing)
 
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 

@@ -42,6 +42,7 @@ DROP_REFUTED = """
 
 MOVE = {
     "faces": "UPDATE faces SET person_id = %(into)s WHERE person_id = %(gone)s",
+    "photos": "UPDATE photos SET person_id = %(into)s WHERE person_id = %(gone)s",
     "rejections": "UPDATE rejections SET person_id = %(into)s WHERE person_id = %(gone)s",
     "idempotency_keys": """
         UPDATE idempotency_keys

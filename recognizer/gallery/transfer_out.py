@@ -14,11 +14,11 @@ from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
 from recognizer.faces import Box, Quality
 from recognizer.gallery import audit
-from recognizer.gallery.collections import CHANGEABLE
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.transfer import (
+    SETTINGS,
     CohortFigures,
     CollectionRecord,
     FaceRecord,
@@ -44,7 +44,7 @@ COLLECTION = SQL("""
            (SELECT count(*) FROM rejections WHERE collection_id = collections.id),
            {settings}
     FROM collections WHERE name_key = %s
-""").format(settings=SQL(", ").join(map(Identifier, CHANGEABLE)))
+""").format(settings=SQL(", ").join(map(Identifier, SETTINGS)))
 
 MODELS = "SELECT model_id, count(*) FROM faces WHERE collection_id = %s GROUP BY model_id"
 
@@ -154,16 +154,6 @@ def snapshot(pool: Pool, collection: str, deadline: Deadline) -> Iterator[Snapsh
         yield Snapshot(connection, collection)
 
 
-def tell(pool: Pool, exported: CollectionRecord, deadline: Deadline) -> None:
-    """Tell of an export in the audit trail, before anybody has the file.
-
-    Raises:
-        DatabaseUnavailable, DeadlineExceeded
-    """
-    with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        audit.append(cursor, "exported", collection=exported.name, people=exported.people, faces=exported.faces)
-
-
 def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
     cursor.execute(COLLECTION, (comparable(name),))
     if (row := cursor.fetchone()) is None:
@@ -176,7 +166,7 @@ def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
     spaces = tuple(SpaceRecord(**dict(zip(members, space, strict=True))) for space in cursor.fetchall())
     return collection_id, CollectionRecord(
         name=kept_name,
-        settings=dict(zip(CHANGEABLE, settings, strict=True)),
+        settings=dict(zip(SETTINGS, settings, strict=True)),
         revision=revision,
         people=people,
         faces=faces,
@@ -185,3 +175,9 @@ def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
         spaces=spaces,
         constants=evidence_constants(),
     )
+
+
+def note_export(pool: Pool, of: CollectionRecord, deadline: Deadline) -> None:
+    """Add to the audit trail that a collection was exported."""
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        audit.append(cursor, "exported", collection=of.name, people=of.people, faces=of.faces, rejections=of.rejections)

@@ -39,6 +39,7 @@ def test_collections_are_listed_by_name_with_how_much_they_hold(client: FlaskCli
         "retention_days": None,
         "people": 2,
         "faces": 3,
+        "photos": 0,
         "gallery_revision": 2,
     }
 
@@ -172,6 +173,7 @@ def test_a_collection_is_made_used_and_deleted(client: FlaskClient, photo: Photo
         "rejections": 0,
         "templates": 1,
         "spaces": 1,
+        "photos": 0,
         "faces": 2,
         "people": 1,
         "collections": 1,

@@ -21,6 +21,7 @@ from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
+from recognizer.keyring import Key, Keyring, new_key
 from recognizer.postgres.server import BundledPostgres
 
 DROP_TABLES = """
@@ -95,8 +96,14 @@ def pool(open_pool: OpenPool) -> Pool:
 
 
 @pytest.fixture
-def gallery(pool: Pool) -> Gallery:
-    return Gallery(pool)
+def keyring() -> Keyring:
+    """One key, made for the test."""
+    return Keyring([Key.of_text(new_key())])
+
+
+@pytest.fixture
+def gallery(pool: Pool, keyring: Keyring) -> Gallery:
+    return Gallery(pool, keyring)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
+    {"client"},  # it goes into other people's programs, and takes nothing of the service along
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring"},
     {"vision", "gallery"},
     {
@@ -35,8 +36,11 @@ LAYERS = [
         "check",
         "audit_command",
         "calibrate_command",
+        "encryption_command",
         "retention_command",
         "transfer_command",
+        "enrolling",
+        "enroll_command",
         "options",
         "servers",
         "cli",
@@ -62,19 +66,23 @@ ROOMS = {
     "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
     "click": {
-        "audit_command",
         "calibrate_command",
+        "enroll_command",
+        "enrolling.progress",
+        "audit_command",
         "retention_command",
         "transfer_command",
         "options",
         "cli",
         "supervisor",
+        "encryption_command",
     },
-    "tqdm": {"transfer_command"},
+    "tqdm": {"enrolling.progress", "transfer_command", "encryption_command"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
     "scipy": {"decisions", "scene"},
+    "httpx": {"client"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path
