@@ -55,6 +55,7 @@ NO_CHANGE = {
     "home",
     "nearest",
     "person_faces",
+    "require_key",
     "require_person",
     "stale_cohorts",
 }
