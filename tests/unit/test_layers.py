@@ -21,6 +21,7 @@ LAYERS = [
         "service",
         "batch",
         "moving",
+        "person_export",
         "comparing",
         "vitals",
         "runtime",
