@@ -11,9 +11,21 @@ from typing import Any
 
 import click
 
-from recognizer import __version__, config, encryption_command, installation, supervisor, transfer_command
+from recognizer import (
+    __version__,
+    audit_command,
+    config,
+    encryption_command,
+    enroll_command,
+    installation,
+    re_embed_command,
+    retention_command,
+    supervisor,
+    transfer_command,
+)
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
+from recognizer.gallery import audit
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
 from recognizer.options import common_options
@@ -34,12 +46,18 @@ class Sentences(click.Group):
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="recognizer")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """A face-recognition service that people can leave running."""
+    context.with_resource(audit.acting(f"recognizer {context.invoked_subcommand}"))
 
 
+main.add_command(audit_command.audit)
+main.add_command(retention_command.retention)
 transfer_command.register(main)
+enroll_command.register(main)
 encryption_command.register(main)
+re_embed_command.register(main)
 
 
 @main.command()

@@ -33,6 +33,8 @@ SECRETS = ("database_url", "rate_limit_storage", "encryption_keys")
 ENV_PREFIX = "RECOGNIZER_"
 CONFIG_ENV = "RECOGNIZER_CONFIG"
 """Names the TOML file; not itself a setting."""
+API_KEY_ENV = "RECOGNIZER_API_KEY"
+"""The key with which commands call a service; not a setting either."""
 
 
 def available_cores() -> int:
@@ -286,7 +288,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment_names() -> list[str]:
-    names = [name.upper() for name in os.environ if name.upper() != CONFIG_ENV]
+    names = [name.upper() for name in os.environ if name.upper() not in (CONFIG_ENV, API_KEY_ENV)]
     return [name.removeprefix(ENV_PREFIX).lower() for name in names if name.startswith(ENV_PREFIX)]
 
 

@@ -178,13 +178,14 @@ class Remark:
     """What is said of photo number `index` of an enrolment: why it was refused, or what somebody should look at.
 
     `person` is the other person whom it is about, if it is about one. The detail never names anybody: it is kept with
-    the answer, and the other person may be erased meanwhile.
+    the answer, and the other person may be erased meanwhile. `issues` are those of a face that is of low quality.
     """
 
     index: int
     code: str
     detail: str
     person: PersonRef | None = None
+    issues: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

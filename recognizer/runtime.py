@@ -16,7 +16,9 @@ from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.retention import RetentionKeeper
 from recognizer.gallery.store import Gallery
+from recognizer.gallery.trail import Trail
 from recognizer.metrics import Metrics, Tally
 from recognizer.news import News
 from recognizer.scene import Scenes
@@ -52,12 +54,14 @@ class Runtime:
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
             opening.enter_context(CohortKeeper(self.pool))
+            opening.enter_context(RetentionKeeper(self.pool))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
         self.gallery = Gallery(self.pool, settings.keyring)
         self.holdings = Holdings(self.pool, settings.keyring)
         self.keys = Keys(self.pool)
+        self.trail = Trail(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
         self.scenes = Scenes(self.engine, self.gallery, self.service)
         self.comparer = Comparer(self.engine, self.gallery, settings)

@@ -171,17 +171,9 @@ class Service:
         person_id = request.person_id
         if person_id is not None:  # before the work on photos; whether they are erased meanwhile is seen at the end
             person_id = self._gallery.require_person(person_id, deadline, collection=collection.name)
-        faces: list[NewFace] = []
-        refused: list[Remark] = []
-        for index, photo in enumerate(request.photos):
-            try:
-                faces.append(self._face_to_enrol(index, photo, request, collection.keep_photos, deadline))
-            except Unusable as error:
-                refused.append(Remark(index, error.code, str(error)))
-        admission = self._admission(faces, collection, request.name, person_id, request.force, deadline)
-        refused += admission.refused
+        admission = self._examined(request, collection, person_id, deadline)
         if not admission.admitted:
-            raise EnrolmentRefused(sorted(refused, key=lambda remark: remark.index))
+            raise EnrolmentRefused(admission.refused)
         deadline.check()
         return self._gallery.enrol(
             collection.name,
@@ -190,11 +182,33 @@ class Service:
             person_id=person_id,
             external_id=request.external_id,
             metadata=request.metadata,
-            refused=refused,
+            refused=admission.refused,
             warnings=admission.warnings,
             idempotency=idempotency,
             deadline=deadline,
         )
+
+    def rehearse(self, request: EnrolRequest, collection: str, deadline: Deadline) -> Admission:
+        """What enrolling by name in `collection` would store and refuse, duplicates aside; nothing is stored.
+
+        Raises:
+            CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded
+        """
+        return self._examined(request, self._gallery.collection(collection, deadline), None, deadline)
+
+    def _examined(
+        self, request: EnrolRequest, collection: Collection, person_id: str | None, deadline: Deadline
+    ) -> Admission:
+        """Which photos may be stored; what is said of them in their order."""
+        faces: list[NewFace] = []
+        refused: list[Remark] = []
+        for index, photo in enumerate(request.photos):
+            try:
+                faces.append(self._face_to_enrol(index, photo, request, collection.keep_photos, deadline))
+            except Unusable as error:
+                refused.append(Remark(index, error.code, str(error), issues=error.issues))
+        admission = self._admission(faces, collection, request.name, person_id, request.force, deadline)
+        return admission._replace(refused=sorted(refused + admission.refused, key=lambda remark: remark.index))
 
     def _face_to_enrol(
         self, index: int, photo: bytes, request: EnrolRequest, keeps_photos: bool, deadline: Deadline

@@ -47,7 +47,7 @@ def export(config_file: Path | None, data_dir: Path | None, file: Path, collecti
     settings = config.load({"data_dir": data_dir}, config_file)
     with installation.database(settings) as url, Pool.open(settings, url) as pool, acting("recognizer export"):
         deadline = Deadline(EXPORT_SECONDS)
-        found = write(pool, collection, file, deadline, force=force, progress=_progress).collection
+        found = write(pool, collection, file, deadline, force=force, progress=shown).collection
     click.echo(
         f"{file}: {_many(found.people, 'person', 'people')}, {_many(found.faces, 'face')} and "
         f"{_many(found.rejections, 'rejection')} of the collection {found.name}, revision {found.revision}."
@@ -90,7 +90,7 @@ def import_(
         Pool.open(settings, url) as pool,
         acting("recognizer import"),
     ):
-        work = Import(pool, source, collection or source.collection.name, here, _progress)
+        work = Import(pool, source, collection or source.collection.name, here, shown)
         done = work.preview() if dry_run else work.run()
     for line in (*source.remarks, *_written(file, done, dry_run)):
         click.echo(line)
@@ -125,7 +125,7 @@ def _many(count: int, one: str, more: str = "") -> str:
 
 
 @contextmanager
-def _progress(what: str, unit: str, total: int) -> Iterator[Advance]:
+def shown(what: str, unit: str, total: int) -> Iterator[Advance]:
     """A progress bar with rate and remaining time; nothing where standard error is no terminal."""
     shown = unit if unit == "B" else f" {unit}s"
     with tqdm(

@@ -84,6 +84,8 @@ def remark(of: Remark) -> answers.Remark:
     said: answers.Remark = {"index": of.index, "code": of.code, "detail": of.detail}
     if of.person:
         said["person"] = {"id": of.person.id, "name": of.person.name}
+    if of.issues:
+        said["issues"] = list(of.issues)
     return said
 
 

@@ -16,7 +16,7 @@ from psycopg2.extras import execute_values
 
 from recognizer.errors import Conflict, DuplicatePhoto, EnrolmentRefused, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import photos, templates
+from recognizer.gallery import audit, photos, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.keyring import Keyring
@@ -49,6 +49,8 @@ class Enrolment:
         plain = asdict(self)
         for remark in (*plain["refused"], *plain["warnings"]):
             del remark["person"]
+            if not remark["issues"]:
+                del remark["issues"]
         return json.dumps(plain)
 
     @classmethod
@@ -63,7 +65,10 @@ class Enrolment:
             )
             for face in stored["enrolled"]
         )
-        remarks = {kind: tuple(Remark(**each) for each in stored.get(kind, ())) for kind in ("refused", "warnings")}
+        remarks = {
+            kind: tuple(Remark(**{**each, "issues": tuple(each.get("issues", ()))}) for each in stored.get(kind, ()))
+            for kind in ("refused", "warnings")
+        }
         return cls(**{**stored, "enrolled": tuple(enrolled), **remarks})
 
 
@@ -135,6 +140,7 @@ def enrol(
     )
     if idempotency:
         _remember(cursor, collection_id, idempotency, done)
+    audit.append(cursor, "enrolled", person_id=person_id, collection=collection_id, faces=len(enrolled))
     return done
 
 
