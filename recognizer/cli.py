@@ -19,6 +19,7 @@ from recognizer import (
     encryption_command,
     enroll_command,
     installation,
+    re_embed_command,
     retention_command,
     scrub_command,
     supervisor,
@@ -60,6 +61,7 @@ enroll_command.register(main)
 encryption_command.register(main)
 backup_command.register(main)
 scrub_command.register(main)
+re_embed_command.register(main)
 
 
 @main.command()

@@ -16,7 +16,6 @@ from recognizer import config, installation
 from recognizer.config import Settings
 from recognizer.errors import ConfigError, EncryptionKeyMissing, SealBroken, StartupError
 from recognizer.gallery import resealing
-from recognizer.gallery.audit import acting
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.resealing import Sealed
 from recognizer.host import datadir
@@ -105,7 +104,7 @@ def re_encrypt(config_file: Path | None, data_dir: Path | None) -> None:
     if not keyring:
         raise ConfigError("There is no encryption key; make one with `recognizer encryption create-key`.")
     _require_service_has(settings, keyring.ids[0])
-    with _pool(settings) as pool, acting("recognizer encryption re-encrypt"):
+    with _pool(settings) as pool:
         damaged = _reseal_all(pool, keyring)
         found = resealing.by_key(pool)
     if damaged:

@@ -26,6 +26,9 @@ from recognizer.service import Service
 from recognizer.vision.engine import Engine, open_engine
 from recognizer.vitals import Vitals
 
+EXPORTS = 2
+"""So many exports of people at a time in a worker: each holds a photo in memory."""
+
 HEALTH_TIMEOUT_SECONDS = 1.5
 """How long a readiness check waits for the database."""
 
@@ -41,6 +44,7 @@ class Runtime:
             )
         self.settings = settings
         self.calibrating = threading.Lock()
+        self.exporting = threading.BoundedSemaphore(EXPORTS)
         self.metrics = Metrics()
         self.tally = Tally()
         with contextlib.ExitStack() as opening:

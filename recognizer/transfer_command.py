@@ -46,7 +46,7 @@ def export(config_file: Path | None, data_dir: Path | None, file: Path, collecti
     settings = config.load({"data_dir": data_dir}, config_file)
     with installation.database(settings) as url, Pool.open(settings, url) as pool:
         deadline = Deadline(EXPORT_SECONDS)
-        found = write(pool, collection, file, deadline, force=force, progress=_progress).collection
+        found = write(pool, collection, file, deadline, force=force, progress=shown).collection
     click.echo(
         f"{file}: {_many(found.people, 'person', 'people')}, {_many(found.faces, 'face')} and "
         f"{_many(found.rejections, 'rejection')} of the collection {found.name}, revision {found.revision}."
@@ -87,7 +87,7 @@ def import_(
         installation.database(settings) as url,
         Pool.open(settings, url) as pool,
     ):
-        work = Import(pool, source, collection or source.collection.name, here, _progress)
+        work = Import(pool, source, collection or source.collection.name, here, shown)
         done = work.preview() if dry_run else work.run()
     for line in (*source.remarks, *_written(file, done, dry_run)):
         click.echo(line)
@@ -122,7 +122,7 @@ def _many(count: int, one: str, more: str = "") -> str:
 
 
 @contextmanager
-def _progress(what: str, unit: str, total: int) -> Iterator[Advance]:
+def shown(what: str, unit: str, total: int) -> Iterator[Advance]:
     """A progress bar with rate and remaining time; nothing where standard error is no terminal."""
     shown = unit if unit == "B" else f" {unit}s"
     with tqdm(

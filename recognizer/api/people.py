@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from contextlib import ExitStack
 from typing import Any, Literal
 
-from flask import Blueprint, g
+from flask import Blueprint, Response, g
 from flask.typing import ResponseReturnValue
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
+from recognizer.api.answers import Media
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.download import sent
 from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, PeoplePage, PersonDetails
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, tagged
-from recognizer.errors import CollectionNotFound, Conflict, PersonNotFound, PreconditionFailed
+from recognizer.errors import (
+    Busy,
+    CollectionNotFound,
+    Conflict,
+    EncryptionKeyMissing,
+    PersonNotFound,
+    PreconditionFailed,
+)
 from recognizer.gallery.names import MAX_NAME_LENGTH, tidy
+from recognizer.person_export import export
 
 MAX_METADATA_BYTES = 16_384
 MAX_METADATA_LEVELS = 32
@@ -140,6 +152,15 @@ def blueprint() -> Blueprint:
         answers={200: MergerAnswer},
         errors=(PersonNotFound, Conflict, PreconditionFailed),
     )
+    route(
+        people,
+        f"{one}/export",
+        export_person,
+        methods=["GET"],
+        scope="admin",
+        answers={200: Media("application/zip", "README.txt, person.json, numbers.json, photos and chips.")},
+        errors=(PersonNotFound, EncryptionKeyMissing),
+    )
     return people
 
 
@@ -186,6 +207,27 @@ def merge_person(person_id: str, options: MergeOptions) -> MergerAnswer:
     )
     observation.note(moved=merged.moved, dropped=merged.dropped, gallery_revision=merged.revision)
     return {"request_id": g.request_id, **shapes.merger(merged)}
+
+
+def export_person(person_id: str) -> Response:
+    """Everything that is held on a person, as a ZIP file that explains itself to whoever it is about.
+
+    Photos are part of it where they are kept. If the file ends too early, it is no valid ZIP file: fetch it again.
+    """
+    owner = runtime()
+    if not owner.exporting.acquire(blocking=False):
+        raise Busy("Other exports are under way; try again in a moment.")
+    with ExitStack() as opening:
+        opening.callback(owner.exporting.release)
+        held = owner.holdings.of_person(person_id, request_deadline(), collection=only_collection())
+        place = opening.pop_all()
+    observation.note(exported={table: len(rows) for table, rows in held.tables.items()})
+    pieces = export(held, functools.partial(owner.holdings.image, held.person_id))
+    headers = {
+        "Content-Type": "application/zip",
+        "Content-Disposition": f'attachment; filename="person-{held.person_id}.zip"',
+    }
+    return sent(pieces, place, headers)
 
 
 def delete_person(person_id: str) -> ErasureAnswer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from psycopg2 import Binary
@@ -85,6 +85,18 @@ def read(cursor: Cursor, keyring: Keyring, person_id: str, face_id: str, kind: K
 def place(kind: Kind, face_id: str) -> str:
     """Where a kept image was sealed for."""
     return f"{kind}:{face_id}"
+
+
+def require_keys(keyring: Keyring, key_ids: Iterable[str]) -> None:
+    """See to it that what needs these keys can be decrypted.
+
+    Raises:
+        EncryptionKeyMissing
+    """
+    if missing := sorted(set(key_ids) - set(keyring.ids)):
+        raise EncryptionKeyMissing(
+            f"Photos were encrypted with the key {missing[0]}, which the service does not have; add it to its keys."
+        )
 
 
 def require_key(keyring: Keyring) -> None:

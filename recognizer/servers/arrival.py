@@ -229,7 +229,8 @@ class Connection:
         """Go on with `stream` after the answer that the app begins now, which ends with the connection.
 
         Args:
-            stream: has `take()`, what is to be sent now (None: nothing any more), `on_news(wake)` and `close()`.
+            stream: has `take()`, what is to be sent now (None: nothing any more), `on_news(wake)` and `close()`;
+                and `has_end`, true, if it shall go on while the worker leaves.
         """
         self.stream = stream
         self.request.version = (1, 0)  # in HTTP/1.1, gunicorn would write the end of the answer

@@ -18,7 +18,7 @@ class Streams:
     """Sends what streams have, from the worker's main loop. How many there may be is up to the app.
 
     Args:
-        worker: gunicorn's; while it is not `alive`, a stream ends at once.
+        worker: gunicorn's; when it is not `alive`, a stream ends at once, but for one that has an end of its own.
         watch: tells the loop what to wait for on a connection.
         close: closes a connection.
     """
@@ -74,7 +74,8 @@ class Streams:
         """Send what the client takes. What it does not take stays with us once; news waits and gets lost meanwhile."""
         if connection.stage is not Stage.STREAMING:
             return
-        piece = None if not self._worker.alive else b"" if connection.sock.unsent else connection.stream.take()
+        is_over = not self._worker.alive and not getattr(connection.stream, "has_end", False)
+        piece = None if is_over else b"" if connection.sock.unsent else connection.stream.take()
         if piece is None:
             self._close(connection)
             return

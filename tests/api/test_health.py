@@ -18,6 +18,7 @@ def test_a_healthy_service_is_live_and_ready(client: FlaskClient) -> None:
     assert response.json["status"] == "ready"
     assert {name: check["ok"] for name, check in response.json["checks"].items()} == {
         "models": True,
+        "encryption": True,
         "database": True,
         "migrations": True,
     }
