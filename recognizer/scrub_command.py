@@ -26,8 +26,8 @@ def scrub(config_file: Path | None, data_dir: Path | None) -> None:
 
     Erasing somebody takes them out of every table at once, but PostgreSQL writes over the places where they were only
     later. This writes all tables anew, one after the other, while the service runs. Who needs a table waits until it is
-    done: moments in small galleries; at 100,000 people the index takes some four minutes, in which requests are answered
-    503. Do it at a quiet hour. It needs as much room on the disk as the largest table has.
+    done: moments in small galleries. At 100,000 people the index takes some four minutes, in which requests are
+    answered 503; do it at a quiet hour. It needs as much room on the disk as the largest table has.
 
     Backups and exports made before are yours to delete.
     """
