@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from flask import Blueprint, g
-from pydantic import AwareDatetime, Field, WithJsonSchema, model_validator
+from pydantic import Field, WithJsonSchema, model_validator
 
 from recognizer.api import observation
 from recognizer.api.auth import may_use, only_collection, request_deadline, route, runtime
@@ -15,10 +15,11 @@ from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
 from recognizer.errors import CollectionNotFound, Conflict, Forbidden, KeyNotFound
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord
+from recognizer.moments import Moment
 
 
 class RotateOptions(Options):
-    expires_at: AwareDatetime | None = None
+    expires_at: Moment | None = None
     expires_in_days: int | None = Field(None, ge=1, le=MAX_DAYS)
 
     @model_validator(mode="after")

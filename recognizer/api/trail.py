@@ -7,7 +7,7 @@ from datetime import UTC
 from uuid import UUID
 
 from flask import Blueprint
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
 from recognizer.api.records import AuditEntry, AuditPage
@@ -15,6 +15,7 @@ from recognizer.api.takes import Query
 from recognizer.api.uploads import Options
 from recognizer.gallery.audit import Action
 from recognizer.gallery.trail import MAX_PAGE, KeptEntry, TrailQuery
+from recognizer.moments import Moment
 
 
 class TrailOptions(Options):
@@ -22,8 +23,8 @@ class TrailOptions(Options):
     person_id: UUID | None = None
     action: Action | None = None
     actor: str | None = Field(None, min_length=1, max_length=100)
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     limit: int = Field(50, ge=1, le=MAX_PAGE)
     cursor: str | None = Field(None, max_length=4000)
 

@@ -15,11 +15,12 @@ from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
 
 from recognizer.errors import InvalidRequest
 from recognizer.faces import Box, Quality
 from recognizer.gallery.names import comparable, tidy
+from recognizer.moments import Moment
 
 Vectors = NDArray[np.float32]
 """(n, 128) float32"""
@@ -56,7 +57,7 @@ class PersonRecord(Record):
     name: str
     external_id: str | None = None
     metadata: dict[str, Any] = {}
-    created_at: AwareDatetime
+    created_at: Moment
     cohorts: tuple[CohortFigures, ...] = ()
 
     @field_validator("name", "external_id")
@@ -104,7 +105,7 @@ class VectorRecord(Record):
     id: Id
     person_id: Id
     model_id: Word
-    created_at: AwareDatetime
+    created_at: Moment
 
 
 class FaceRecord(VectorRecord):

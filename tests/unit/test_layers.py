@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
     {"client"},  # it goes into other people's programs, and takes nothing of the service along
-    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring"},
+    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring", "moments"},
     {"vision", "gallery"},
     {
         "decisions",
