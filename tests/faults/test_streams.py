@@ -130,6 +130,7 @@ def database(postgres_url: str) -> Iterator[Callable[..., Any]]:
                 return cursor.fetchall() if cursor.description else []
 
         execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
+        execute("UPDATE collections SET keep_photos = false, retention_days = NULL, threshold = NULL")
         yield execute
 
 
