@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -24,9 +24,7 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.trail import MAX_PAGE, KeptEntry, Trail, TrailQuery
 from recognizer.host import datadir
 from recognizer.host.account import existing_account
-from recognizer.options import common_options
-
-Command = TypeVar("Command", bound=Callable[..., Any])
+from recognizer.options import Command, common_options
 
 HEAD_FILE = "audit-head"
 IF_RESTORED = " If you have restored an older backup, --accept takes the trail as it is now."

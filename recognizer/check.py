@@ -146,7 +146,7 @@ def _encryption(settings: Settings) -> str:
         )
     if not keyring:
         return "no key, no photos; `recognizer encryption create-key` makes one"
-    return f"{len(keyring.ids)} keys, {keyring.ids[0]} encrypts; nothing needs a key that is missing"
+    return f"the key {keyring.ids[0]} encrypts, of {len(keyring.ids)}; nothing needs a key that is missing"
 
 
 def _needed_keys(settings: Settings) -> tuple[dict[str, Counter[str]], bool]:

@@ -20,11 +20,11 @@ from recognizer.errors import (
     EnrolmentRefused,
     StartupError,
 )
-from recognizer.faces import Remark
+from recognizer.faces import NewFace, Remark
 from recognizer.gallery.audit import acting
 from recognizer.gallery.known_photos import KnownPhoto, known_photos
 from recognizer.gallery.pool import Pool
-from recognizer.gallery.store import Enrolment, Gallery
+from recognizer.gallery.store import EnrolledFace, Enrolment, Gallery
 from recognizer.service import EnrolRequest, Service
 from recognizer.vision.engine import open_engine
 
@@ -129,33 +129,26 @@ def _known(photo: KnownPhoto) -> Outcome:
 
 
 def _enrolled(done: Enrolment) -> dict[int, Outcome]:
-    looked_at = _by_photo(done.warnings)
     outcomes = _refused(done.refused)
     for face in done.enrolled:
-        remarks = looked_at.get(face.index, [])
-        outcomes[face.index] = Outcome(
-            "enrolled",
-            (*(remark.code for remark in remarks), *face.quality.issues),
-            " ".join(remark.detail for remark in remarks),
-            done.person_id,
-            face.face_id,
-            face.quality.score,
-        )
+        said = _said(done.warnings, face)
+        outcomes[face.index] = Outcome("enrolled", *said, done.person_id, face.face_id, face.quality.score)
     return outcomes
 
 
 def _rehearsed(admission: Admission) -> dict[int, Outcome]:
-    looked_at = _by_photo(admission.warnings)
     outcomes = _refused(admission.refused)
     for face in admission.admitted:
-        remarks = looked_at.get(face.index, [])
-        outcomes[face.index] = Outcome(
-            "would_enrol",
-            (*(remark.code for remark in remarks), *face.quality.issues),
-            " ".join(remark.detail for remark in remarks),
-            quality=face.quality.score,
-        )
+        said = _said(admission.warnings, face)
+        outcomes[face.index] = Outcome("would_enrol", *said, quality=face.quality.score)
     return outcomes
+
+
+def _said(warnings: Sequence[Remark], face: EnrolledFace | NewFace) -> tuple[tuple[str, ...], str]:
+    """What there is to say of a photo that may be enrolled: code words and issues, and sentences."""
+    remarks = [remark for remark in warnings if remark.index == face.index]
+    codes = (*(remark.code for remark in remarks), *face.quality.issues)
+    return codes, " ".join(remark.detail for remark in remarks)
 
 
 def _refused(remarks: Sequence[Remark]) -> dict[int, Outcome]:
@@ -166,10 +159,3 @@ def _refused(remarks: Sequence[Remark]) -> dict[int, Outcome]:
         else Outcome("refused", (remark.code, *remark.issues), remark.detail)
         for remark in remarks
     }
-
-
-def _by_photo(remarks: Sequence[Remark]) -> dict[int, list[Remark]]:
-    found: dict[int, list[Remark]] = {}
-    for remark in remarks:
-        found.setdefault(remark.index, []).append(remark)
-    return found

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import io
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg2
-import psycopg2.errors
 from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
@@ -39,21 +36,6 @@ def encoded(image: Image.Image, kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind)
     return buffer.getvalue()
-
-
-def empty(postgres_url: str) -> None:
-    """Take everything out of the gallery, keys and collections too."""
-    with closing(psycopg2.connect(postgres_url)) as connection:
-        for _ in range(20):
-            with suppress(psycopg2.errors.DeadlockDetected), connection, connection.cursor() as cursor:
-                cursor.execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
-                cursor.execute("DELETE FROM collections WHERE name <> 'default'")
-                cursor.execute(
-                    "UPDATE collections SET threshold = NULL, target_fpir = NULL, keep_photos = false,"
-                    " retention_days = NULL"
-                )
-                return
-    raise AssertionError("the keeper of the app's cohorts holds the tables whenever they are to be emptied")
 
 
 def post(

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from calls import Photos, empty, encoded
+from calls import Photos, encoded
+from emptying import empty
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 import schemathesis
-from calls import Photos, empty, encoded, post
+from calls import Photos, encoded, post
+from emptying import empty
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, Phase, given, settings

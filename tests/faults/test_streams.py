@@ -22,6 +22,7 @@ import httpx
 import psutil
 import psycopg2
 import pytest
+from emptying import empty
 from fault_clients import LIMIT_SECONDS, ROOT, free_port, wait_until
 
 from recognizer import config
@@ -121,6 +122,7 @@ class Service:
 @pytest.fixture(scope="module")
 def database(postgres_url: str) -> Iterator[Callable[..., Any]]:
     migrate(postgres_url, 60)
+    empty(postgres_url)
     with closing(psycopg2.connect(postgres_url)) as connection:
         connection.autocommit = True
 
@@ -129,8 +131,6 @@ def database(postgres_url: str) -> Iterator[Callable[..., Any]]:
                 cursor.execute(sql, values)
                 return cursor.fetchall() if cursor.description else []
 
-        execute("TRUNCATE people, faces, spaces, api_keys, idempotency_keys CASCADE")
-        execute("UPDATE collections SET keep_photos = false, retention_days = NULL, threshold = NULL")
         yield execute
 
 

@@ -14,6 +14,7 @@ import psutil
 import psycopg2
 import pytest
 from database_proxy import Proxy
+from emptying import EMPTY
 from moving_home import MODEL_ID, Home
 
 from recognizer.deadline import Deadline
@@ -33,15 +34,6 @@ DROP_TABLES = """
         END LOOP;
     END $$
 """
-EMPTY = """
-    DELETE FROM api_keys;
-    DELETE FROM people;
-    DELETE FROM spaces;
-    DELETE FROM collections WHERE name_key <> 'default';
-    UPDATE collections SET revision = 0, threshold = NULL, target_fpir = NULL, keep_photos = false,
-                           retention_days = NULL;
-"""
-
 OpenPool = Callable[..., Pool]
 
 
@@ -62,7 +54,7 @@ def migrated_url(postgres_url: str) -> str:
 def database_url(migrated_url: str) -> str:
     """A migrated database that holds nothing but the collection `default`."""
     migrate(migrated_url, 30)
-    execute(migrated_url, EMPTY)
+    execute(migrated_url, f"{EMPTY} UPDATE collections SET revision = 0")
     return migrated_url
 
 
