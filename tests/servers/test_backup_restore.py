@@ -45,8 +45,7 @@ cli.main(["restore", "--replace", *sys.argv[2:]])
 
 
 @pytest.fixture
-def server(prepared: Path, folder: Path) -> Iterator[BundledPostgres]:
-    subprocess.run(["cp", "-a", f"{prepared}/.", folder], check=True)
+def server(folder: Path) -> Iterator[BundledPostgres]:
     with BundledPostgres(folder) as server:
         yield server
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
@@ -31,8 +30,7 @@ ENROL = """
 
 
 @pytest.fixture
-def server(prepared: Path, folder: Path) -> Iterator[BundledPostgres]:
-    subprocess.run(["cp", "-a", f"{prepared}/.", folder], check=True)
+def server(folder: Path) -> Iterator[BundledPostgres]:
     with BundledPostgres(folder) as server:
         migrate(server.url, 60)
         yield server

@@ -290,14 +290,14 @@ def test_what_fails_again_and_again_is_started_more_seldom_and_what_has_run_for_
     assert turns.take(), "after a quiet while, at once again"
 
 
-def test_an_absent_external_database_delays_only_readiness(folder: Path, prepared: Path) -> None:
-    with BundledPostgres(prepared) as outside:
+def test_an_absent_external_database_delays_only_readiness(folder: Path, elsewhere: Path) -> None:
+    with BundledPostgres(elsewhere) as outside:
         url = outside.url
     with Service(folder, database_url=url) as service:
         wait_until(lambda: "not ready yet" in service.text(), 30)
         assert service.status() == 503
         assert "database: It is away." in service.text()
-        with BundledPostgres(prepared):
+        with BundledPostgres(elsewhere):
             service.wait_until_ready()
             wait_until(lambda: "Ready:" in service.text())
             assert service.end() == 0

@@ -8,6 +8,7 @@ import os
 import time
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -44,12 +45,12 @@ def export(own_service: Service, photos: Path) -> Iterator[str]:
 @pytest.mark.skipif(os.name == "nt", reason="waitress sends it from a thread")
 def test_a_photo_is_read_when_its_turn_comes_and_the_file_is_whole_all_the_same(export: str) -> None:
     leave_and_come_back(export)
-    with httpx.stream("GET", export, timeout=60) as answer:
+    with begun(export) as answer:
         whole = zipfile.ZipFile(io.BytesIO(answer.read()))
     assert whole.testzip() is None
     assert len(whole.namelist()) == 3 + 2 * PHOTOS
     received = bytearray()
-    with httpx.stream("GET", export, timeout=60) as answer:
+    with begun(export) as answer:
         pieces = answer.iter_raw(2**20)
         received += next(pieces)
         time.sleep(1)  # the service has time to be ahead, and is not
@@ -66,11 +67,18 @@ def test_a_photo_is_read_when_its_turn_comes_and_the_file_is_whole_all_the_same(
 def leave_and_come_back(export: str) -> None:
     """Whoever goes before the end makes room for others."""
     for _ in range(4):  # more than there may be at a time
-        until = time.monotonic() + 30
-        while True:
-            with httpx.stream("GET", export, timeout=60) as answer:
-                if answer.status_code == 200:
-                    next(answer.iter_raw(2**16))
-                    break
-            assert time.monotonic() < until, answer.status_code
-            time.sleep(0.2)
+        with begun(export) as answer:
+            next(answer.iter_raw(2**16))
+
+
+@contextmanager
+def begun(export: str) -> Iterator[httpx.Response]:
+    """An export, as soon as there is room: that one before has gone is seen a moment later."""
+    until = time.monotonic() + 30
+    while True:
+        with httpx.stream("GET", export, timeout=60) as answer:
+            if answer.status_code == 200:
+                yield answer
+                return
+        assert (answer.status_code, time.monotonic() < until) == (503, True)
+        time.sleep(0.2)
