@@ -3,18 +3,25 @@
 A template changes in the transaction that changes the faces, so what was enrolled is found at once. To it comes a
 little noise (0.02 of distance, a fiftieth of that between two photos of a person): HNSW loses people behind a crowd of
 templates that are exactly the same, such as of one photo that was enrolled and erased a hundred times. docs/adr/0005
-has the numbers. Beside each template stands its likeness to its cohort, which `cohorts` keeps up to date.
+has the numbers. The noise follows from the faces' ids, which differ each time a photo is enrolled: the same faces have
+the same template, bit for bit, in whatever database they are stored. Beside each template stands its likeness to its
+cohort, which `cohorts` keeps up to date.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
 
 from recognizer import evidence
+from recognizer.evidence import Vector
 from recognizer.faces import space_of
 
 MAX_FACES = 500
@@ -36,32 +43,33 @@ SPACE = """
 
 # The model is compared in a way that no index has: without statistics the planner would read all faces of the model.
 FACES = """
-    SELECT face.embedding
+    SELECT face.person_id, face.id, face.embedding
     FROM spaces AS space
-    JOIN faces AS face ON face.person_id = %(person_id)s AND ARRAY[face.model_id] <@ space.model_ids
+    JOIN faces AS face ON face.person_id = ANY (%(people)s::uuid[]) AND ARRAY[face.model_id] <@ space.model_ids
     WHERE space.id = %(space_id)s
-    ORDER BY face.created_at DESC, face.id
+    ORDER BY face.person_id, face.created_at DESC, face.id
 """
 
-# Every part sees the state before the statement: `before` is the template as it was, if it was.
-TEMPLATE = """
-    WITH before AS (
-        SELECT faces FROM templates WHERE person_id = %(person_id)s AND space_id = %(space_id)s
+# Every part sees the state before the statement: `before` are the templates as they were, if they were.
+TEMPLATES = """
+    WITH new (person_id, space_id, collection_id, embedding, faces) AS (VALUES %s), before AS (
+        SELECT templates.faces FROM templates JOIN new USING (person_id, space_id)
     ), template AS (
-        INSERT INTO templates (person_id, space_id, collection_id, embedding, faces)
-        VALUES (%(person_id)s, %(space_id)s, %(collection_id)s, %(template)s::vector::halfvec(128), %(faces)s)
+        INSERT INTO templates (person_id, space_id, collection_id, embedding, faces) SELECT * FROM new
         ON CONFLICT (person_id, space_id) DO UPDATE SET embedding = excluded.embedding, faces = excluded.faces
+    ), total AS (
+        SELECT space_id, count(*) AS people, sum(faces) AS faces FROM new GROUP BY space_id
     )
     UPDATE spaces
-    SET people = people + 1 - (SELECT count(*) FROM before),
-        faces = spaces.faces + %(faces)s - (SELECT coalesce(sum(faces), 0) FROM before),
-        changes = changes + 1
-    WHERE id = %(space_id)s
-    RETURNING changes, people
+    SET people = spaces.people + total.people - (SELECT count(*) FROM before),
+        faces = spaces.faces + total.faces - (SELECT coalesce(sum(faces), 0) FROM before),
+        changes = changes + total.people
+    FROM total WHERE id = total.space_id
+    RETURNING changes, spaces.people
 """
 
-COHORT = """
-    INSERT INTO cohorts (person_id, space_id, likeness, made, seen) VALUES (%s, %s, %s, %s, -1)
+COHORTS = """
+    INSERT INTO cohorts (person_id, space_id, likeness, made, seen) VALUES %s
     ON CONFLICT (person_id, space_id) DO UPDATE SET made = excluded.made, seen = excluded.seen
 """
 
@@ -98,26 +106,52 @@ def refresh(cursor: Cursor, collection_id: int, person_id: str, model_ids: Itera
 
     The caller holds the collection's lock and has stored at least one face of each of the models.
     """
+    return refresh_people(cursor, collection_id, {person_id: model_ids})
+
+
+def refresh_people(cursor: Cursor, collection_id: int, people: Mapping[str, Iterable[str]]) -> list[int]:
+    """The same for many people at once, each with their models; by id, as the database writes it."""
     refreshed: list[int] = []
-    spaces: dict[str, list[str]] = defaultdict(list)
-    for model_id in model_ids:
-        spaces[space_of(model_id)].append(model_id)
-    for space, ids in spaces.items():
-        cursor.execute(SPACE, {"collection_id": collection_id, "space": space, "model_ids": ids})
+    whose: dict[str, set[str]] = defaultdict(set)
+    models: dict[str, set[str]] = defaultdict(set)
+    for person_id, model_ids in people.items():
+        for model_id in model_ids:
+            whose[space_of(model_id)].add(person_id)
+            models[space_of(model_id)].add(model_id)
+    for space in sorted(whose):
+        cursor.execute(SPACE, {"collection_id": collection_id, "space": space, "model_ids": sorted(models[space])})
         (space_id,) = cursor.fetchall()[0]
-        _make(cursor, {"collection_id": collection_id, "person_id": person_id, "space_id": space_id})
+        _make(cursor, collection_id, space_id, sorted(whose[space]))
         refreshed.append(space_id)
     return refreshed
 
 
-def _make(cursor: Cursor, whose: dict[str, object]) -> None:
-    cursor.execute(FACES, whose)
-    faces = [face.to_numpy() for (face,) in cursor.fetchall()]
-    made = evidence.template(np.array(faces[:MAX_FACES]))
-    noise = np.random.default_rng().uniform(-NOISE, NOISE, made.shape).astype(np.float32)
-    cursor.execute(TEMPLATE, {**whose, "template": made + noise, "faces": len(faces)})
-    ((changes, people),) = cursor.fetchall()
-    # Of a new person, until `cohorts` comes by: as if nobody else were enrolled. Among many that would be too low, and
-    # the person too easily found; then it is not known.
-    likeness = evidence.cohort_likeness(made, [], 0) if people <= MOSTLY_IMAGINARY else None
-    cursor.execute(COHORT, (whose["person_id"], whose["space_id"], likeness, changes))
+def noise(face_ids: Sequence[str]) -> Vector:
+    """What is added to the template of these faces, (128,): always the same for the same ids in the same order."""
+    digest = hashlib.shake_256("".join(face_ids).encode()).digest(2 * 128)
+    steps = np.frombuffer(digest, "<u2").astype(np.float32)
+    spread: Vector = (steps / np.float32(32767.5) - 1) * np.float32(NOISE)
+    return spread
+
+
+def _make(cursor: Cursor, collection_id: int, space_id: int, people: list[str]) -> None:
+    cursor.execute(FACES, {"people": people, "space_id": space_id})
+    made, rows = [], []
+    for person_id, found in groupby(cursor.fetchall(), itemgetter(0)):
+        faces = list(found)
+        latest = faces[:MAX_FACES]
+        template = evidence.template(np.array([embedding.to_numpy() for _, _, embedding in latest]))
+        made.append((person_id, template))
+        noisy = template + noise([face_id for _, face_id, _ in latest])
+        rows.append((person_id, space_id, collection_id, noisy, len(faces)))
+    columns = "(%s::uuid, %s::bigint, %s::bigint, %s::vector::halfvec(128), %s::integer)"
+    execute_values(cursor, TEMPLATES, rows, columns, page_size=len(rows))
+    ((changes, enrolled),) = cursor.fetchall()
+    figures = [(person_id, space_id, _first_likeness(template, enrolled), changes, -1) for person_id, template in made]
+    execute_values(cursor, COHORTS, figures, page_size=len(figures))
+
+
+def _first_likeness(template: Vector, enrolled: int) -> float | None:
+    """Of a new person, until `cohorts` comes by: as if nobody else were enrolled. Among many that would be too low,
+    and the person too easily found; then it is not known."""
+    return evidence.cohort_likeness(template, [], 0) if enrolled <= MOSTLY_IMAGINARY else None
