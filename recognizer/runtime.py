@@ -14,6 +14,7 @@ from recognizer.gallery.cohorts import CohortKeeper
 from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.metrics import Metrics, Tally
@@ -46,11 +47,12 @@ class Runtime:
             self.key_uses = opening.enter_context(KeyUses(self.pool))
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
-            opening.enter_context(CohortKeeper(self.pool))
+            opened = opening.enter_context(Opened(self.pool))
+            opening.enter_context(CohortKeeper(self.pool, opened))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
-        self.gallery = Gallery(self.pool)
+        self.gallery = Gallery(self.pool, opened)
         self.keys = Keys(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
         self.scenes = Scenes(self.engine, self.gallery, self.service)

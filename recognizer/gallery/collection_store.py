@@ -48,6 +48,7 @@ class CollectionStore:
         Raises:
             Conflict: there is one of that name.
             InvalidRequest: the name or a value is impossible.
+            EncryptionKeyMissing: what is to be encrypted cannot be.
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return collections.create(cursor, name, values)
@@ -57,11 +58,16 @@ class CollectionStore:
     ) -> CollectionOverview:
         """Set one or more of `collections.CHANGEABLE`; None: the default.
 
+        With `encrypt_embeddings` all that is stored is converted, so long as nobody else writes to the collection.
+
         Raises:
             CollectionNotFound, PreconditionFailed
             InvalidRequest: there is nothing to change, or a value is impossible.
+            Conflict: there is too much to convert.
+            EncryptionKeyMissing, SealBroken: what is stored cannot be encrypted, or decrypted.
         """
-        with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
+        is_long = "encrypt_embeddings" in values
+        with self._pool.connection(deadline, is_long=is_long) as connection, connection.cursor() as cursor:
             return collections.change(cursor, name, values, only_if)
 
     def delete_collection(

@@ -19,6 +19,7 @@ from pgvector.psycopg2 import register_vector
 from psycopg2 import errors
 
 from recognizer.errors import ConfigError, DatabaseUnavailable
+from recognizer.keyring import Keyring
 
 NO_ANSWER = "The database does not answer; try again in a few seconds."
 
@@ -40,6 +41,7 @@ class Connection(psycopg2.extensions.connection):
 
     def __init__(self, dsn: str, **arguments: Any) -> None:
         super().__init__(dsn, **arguments)
+        self.keyring = Keyring()  # what is stored encrypted is read and written with
         self.returned_at = time.monotonic()
         self.expires_at = self.returned_at + MAX_AGE_SECONDS * random.uniform(0.9, 1.0)  # noqa: S311 (jitter)
         # A duplicate: libpq closes its own descriptor whenever it likes, and the number may then be

@@ -22,7 +22,7 @@ from recognizer.errors import (
     PersonNotFound,
 )
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import templates
+from recognizer.gallery import sealing, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 
@@ -267,9 +267,12 @@ def _write_faces(
     cursor: Cursor, collection_id: int, person_id: str, faces: Sequence[NewFace]
 ) -> tuple[EnrolledFace, ...]:
     enrolled = tuple(EnrolledFace(face.index, str(uuid.uuid4()), face.box, face.quality) for face in faces)
+    if encrypted := sealing.is_encrypted(cursor, collection_id):
+        sealing.require_room(cursor, collection_id, len(faces))
     rows = [
         (
-            done.face_id, person_id, collection_id, face.embedding, face.model_id,
+            done.face_id, person_id, collection_id,
+            *sealing.stored(cursor, sealing.face_place(done.face_id), face.embedding, encrypted), face.model_id,
             face.box.left, face.box.top, face.box.right, face.box.bottom,
             float(face.quality.score), list(face.quality.issues), face.photo_sha256,
         )
@@ -277,10 +280,10 @@ def _write_faces(
     ]  # fmt: skip
     execute_values(
         cursor,
-        "INSERT INTO faces (id, person_id, collection_id, embedding, model_id, box_left, box_top, box_right,"
+        "INSERT INTO faces (id, person_id, collection_id, embedding, sealed, model_id, box_left, box_top, box_right,"
         " box_bottom, quality_score, quality_issues, photo_sha256) VALUES %s",
         rows,
-        template="(%s::uuid, %s::uuid, %s, %s::vector, %s, %s, %s, %s, %s, %s, %s::text[], %s)",
+        template="(%s::uuid, %s::uuid, %s, %s::vector, %s::bytea, %s, %s, %s, %s, %s, %s, %s::text[], %s)",
         page_size=len(rows),
     )
     return enrolled

@@ -34,6 +34,7 @@ from recognizer.gallery.connection import (
 )
 from recognizer.gallery.supply import Supply
 from recognizer.gallery.watchdog import Watch, Watchdog
+from recognizer.keyring import Keyring
 
 GRACE_SECONDS = 1.0
 """What the server gets beyond `statement_timeout` to end a statement itself before it is cut off."""
@@ -80,6 +81,7 @@ class Pool:
         timeout_seconds: float,
         connect_timeout_seconds: float,
         statement_timeout_seconds: float,
+        keyring: Keyring | None = None,
     ) -> None:
         arguments = connection_arguments(url)
         self._maximum = maximum
@@ -94,6 +96,7 @@ class Pool:
             minimum=minimum,
             maximum=maximum,
             statement_timeout_seconds=statement_timeout_seconds,
+            keyring=keyring or Keyring(),
         )
         self._changed = threading.Condition()
         self._breaker = Breaker(self._supply, self._changed, minimum=minimum, timeout_seconds=connect_timeout_seconds)
@@ -121,6 +124,7 @@ class Pool:
             timeout_seconds=settings.pool_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            keyring=settings.keyring,
         )
 
     @contextlib.contextmanager

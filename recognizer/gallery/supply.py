@@ -13,6 +13,7 @@ from psycopg2.pool import ThreadedConnectionPool
 from recognizer.errors import DatabaseUnavailable
 from recognizer.gallery.connection import NO_ANSWER, Connection, connect, set_up
 from recognizer.gallery.watchdog import Watchdog
+from recognizer.keyring import Keyring
 
 IDLE_CHECK_SECONDS = 30.0
 """A connection that was idle for longer is asked whether it works before it is lent."""
@@ -47,6 +48,7 @@ class Supply(ThreadedConnectionPool):
         minimum: int,
         maximum: int,
         statement_timeout_seconds: float,
+        keyring: Keyring,
     ) -> None:
         super().__init__(0, maximum)  # opens none
         self.minconn = maximum
@@ -54,6 +56,7 @@ class Supply(ThreadedConnectionPool):
         self._watchdog = watchdog
         self._minimum = minimum
         self._statement_timeout_seconds = statement_timeout_seconds
+        self._keyring = keyring
         self._opening = 0
         self.opened = self.broken = 0
 
@@ -137,6 +140,7 @@ class Supply(ThreadedConnectionPool):
         connection = None
         try:
             connection = connect(self._arguments, timeout_seconds)
+            connection.keyring = self._keyring
         finally:
             with self._lock:
                 self._opening -= 1

@@ -1,0 +1,128 @@
+"""How an embedding is stored: plain, or encrypted where its collection says so. The one place that knows both forms.
+
+Of the columns `embedding` and `sealed` of a row exactly one holds something. What is sealed opens only for the row it
+was sealed for. The keys come with the connection, so that whoever has a cursor can read what it brings.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import numpy as np
+from pgvector import HalfVector, Vector
+from psycopg2.extensions import cursor as Cursor
+
+from recognizer.errors import Conflict, EncryptionKeyMissing, SealBroken
+from recognizer.faces import Embedding
+from recognizer.gallery.connection import Connection
+from recognizer.keyring import Keyring
+
+MAX_FACES = 200_000
+"""So many faces a collection with encrypted embeddings holds at most, because each worker that searches it has them all
+in memory: 0.6 KB a face and as much again a person."""
+
+DIMENSIONS = 128
+
+NO_KEY = (
+    "Embeddings of this collection are stored encrypted only, and there is no encryption key; make one with "
+    "`recognizer encryption create-key`, and reload the service."
+)
+
+
+class Stored(NamedTuple):
+    """What the two columns of a row hold; one of them is None."""
+
+    embedding: Embedding | None
+    sealed: bytes | None
+
+
+def face_place(face_id: str) -> str:
+    """Where a face's embedding is sealed for."""
+    return f"embedding:{face_id}"
+
+
+def template_place(person_id: str, space_id: int) -> str:
+    """Where a template is sealed for."""
+    return f"template:{person_id}:{space_id}"
+
+
+def rejection_place(rejection_id: str) -> str:
+    """Where the embedding of a rejection is sealed for."""
+    return f"rejection:{rejection_id}"
+
+
+def is_encrypted(cursor: Cursor, collection_id: int) -> bool:
+    """Whether what is written into the collection has to be sealed; true until the commit for whoever has its lock."""
+    cursor.execute("SELECT encrypt_embeddings FROM collections WHERE id = %s", (collection_id,))
+    return bool(cursor.fetchall()[0][0])
+
+
+def stored(cursor: Cursor, place: str, embedding: Embedding, encrypted: bool) -> Stored:
+    """What to write of an embedding, (128,) float32.
+
+    Raises:
+        EncryptionKeyMissing
+    """
+    if not encrypted:
+        return Stored(embedding, None)
+    keyring = keyring_of(cursor)
+    require_key(keyring)
+    return Stored(None, keyring.seal(np.asarray(embedding, "<f4").tobytes(), place))
+
+
+def stored_template(cursor: Cursor, place: str, template: Embedding, encrypted: bool) -> Stored:
+    """The same of a template, which is rounded to half precision in either form: the search finds the same."""
+    return stored(cursor, place, template.astype(np.float16).astype(np.float32) if encrypted else template, encrypted)
+
+
+def read(
+    cursor: Cursor, place: str, embedding: Vector | HalfVector | None, sealed: memoryview | bytes | None
+) -> Embedding:
+    """An embedding, (128,) float32, from what the two columns of its row hold.
+
+    Raises:
+        EncryptionKeyMissing: it was sealed with a key that is not here.
+        SealBroken: it was changed since, or moved to another row.
+    """
+    if sealed is None:
+        return np.asarray(embedding.to_numpy(), np.float32)
+    return opened(keyring_of(cursor), place, sealed)
+
+
+def opened(keyring: Keyring, place: str, sealed: memoryview | bytes) -> Embedding:
+    """A sealed embedding, (128,) float32; raises as `read` does."""
+    plain = np.frombuffer(keyring.open(bytes(sealed), place), "<f4")
+    if len(plain) != DIMENSIONS:
+        raise SealBroken("What is stored encrypted is no embedding; restore a backup.")
+    return plain
+
+
+def keyring_of(cursor: Cursor) -> Keyring:
+    """The keys that came with the cursor's connection."""
+    connection = cursor.connection
+    return connection.keyring if isinstance(connection, Connection) else Keyring()
+
+
+def require_key(keyring: Keyring) -> None:
+    """See to it that there is a key to seal with; raises EncryptionKeyMissing."""
+    if not keyring:
+        raise EncryptionKeyMissing(NO_KEY)
+
+
+def require_room(cursor: Cursor, collection_id: int, more_faces: int) -> None:
+    """See to it that a collection whose embeddings are encrypted stays small enough to be searched in memory.
+
+    Raises:
+        Conflict
+    """
+    cursor.execute("SELECT coalesce(sum(faces), 0) FROM spaces WHERE collection_id = %s", (collection_id,))
+    if cursor.fetchall()[0][0] + more_faces > MAX_FACES:
+        raise Conflict(
+            f"With encrypted embeddings a collection holds at most {MAX_FACES:,} faces; enrol into another "
+            "collection, or switch encrypt_embeddings off here."
+        )
+
+
+Table = Literal["faces", "templates", "rejections"]
+TABLES: tuple[Table, ...] = ("faces", "templates", "rejections")
+"""The tables with embeddings."""

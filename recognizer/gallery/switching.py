@@ -1,0 +1,161 @@
+"""Turns what is stored of embeddings into the other form: a whole collection's when it is switched, or to another key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import execute_values
+from psycopg2.sql import SQL, Composed, Identifier
+
+from recognizer.errors import Conflict
+from recognizer.gallery import sealing
+from recognizer.keyring import Keyring
+
+MAX_FACES = 20_000
+"""So many faces are converted by one request: 10 seconds' work or so, in which nobody else writes to the collection."""
+
+BATCH = 1_000
+
+
+class Kind(NamedTuple):
+    """A table with embeddings: what its rows are called by, what is plain in it, and what they are sealed for."""
+
+    table: str
+    key: dict[str, str]
+    """The columns of the primary key and their types; the first one is a uuid."""
+    plain: str
+    place: Callable[..., str]
+    also: SQL = SQL("")
+
+    @property
+    def columns(self) -> Composed:
+        """The primary key."""
+        return SQL(", ").join(Identifier(column) for column in self.key)
+
+    def write(self, cursor: Cursor, rows: Sequence[tuple[Any, ...]], also: bool = False) -> None:
+        """Give rows, each with its key, new values of `embedding` and `sealed`."""
+        same = SQL(" AND ").join(SQL("stored.{0} = new.{0}").format(Identifier(column)) for column in self.key)
+        update = SQL("""
+            UPDATE {table} AS stored SET embedding = new.embedding, sealed = new.sealed {also}
+            FROM (VALUES %s) AS new ({key}, embedding, sealed) WHERE {same}
+        """).format(
+            table=Identifier(self.table), key=self.columns, same=same, also=self.also if also else SQL("")
+        )
+        types = ", ".join(f"%s::{each}" for each in (*self.key.values(), self.plain, "bytea"))
+        execute_values(cursor, update, rows, f"({types})", page_size=len(rows))
+
+
+KINDS = (
+    Kind("faces", {"id": "uuid"}, "vector", sealing.face_place),
+    Kind(
+        "templates",
+        {"person_id": "uuid", "space_id": "bigint"},
+        "vector::halfvec(128)",
+        sealing.template_place,
+        SQL(", revision = (SELECT revision FROM collections WHERE id = collection_id AND new.sealed IS NOT NULL)"),
+    ),
+    Kind("rejections", {"id": "uuid"}, "vector", sealing.rejection_place),
+)
+"""All tables that hold embeddings; whatever comes to hold some is added here."""
+
+
+def switch(cursor: Cursor, collection_id: int, *, encrypt: bool) -> None:
+    """Convert all that a collection holds; the caller has its lock, and sets what is said of it.
+
+    Raises:
+        Conflict: it is too much.
+        EncryptionKeyMissing, SealBroken
+    """
+    if sealing.is_encrypted(cursor, collection_id) == encrypt:
+        return
+    if encrypt:
+        sealing.require_key(sealing.keyring_of(cursor))
+    _require_few(cursor, collection_id)
+    for kind in KINDS:
+        for rows in _batches(cursor, kind, collection_id):
+            kind.write(cursor, [_converted(cursor, kind, row, encrypt) for row in rows], also=True)
+
+
+def reseal(cursor: Cursor, batch: int = BATCH) -> int:
+    """Encrypt up to so many embeddings with the key in use that another one was used for; how many it were.
+
+    Who is writing to a row just now is not waited for; the row's turn comes with a later call. What is known of the
+    embeddings in memory stays right.
+
+    Raises:
+        EncryptionKeyMissing: some were sealed with a key that is not here, or there is no key.
+        SealBroken
+    """
+    keyring = sealing.keyring_of(cursor)
+    sealing.require_key(keyring)
+    done = 0
+    for kind in KINDS:
+        if rows := _of_other_keys(cursor, kind, keyring, batch - done):
+            kind.write(cursor, [_resealed(keyring, kind, row) for row in rows])
+        done += len(rows)
+    return done
+
+
+def counts_by_key(cursor: Cursor) -> dict[str, int]:
+    """How many embeddings are sealed with which key, by the key's id."""
+    counts: dict[str, int] = {}
+    for kind in KINDS:
+        cursor.execute(
+            SQL("""
+                SELECT encode(substring(sealed FROM 2 FOR 8), 'hex'), count(*) FROM {}
+                WHERE sealed IS NOT NULL GROUP BY substring(sealed FROM 2 FOR 8)
+            """).format(Identifier(kind.table))
+        )
+        for key_id, count in cursor.fetchall():
+            counts[key_id] = counts.get(key_id, 0) + count
+    return counts
+
+
+def _require_few(cursor: Cursor, collection_id: int) -> None:
+    cursor.execute("SELECT count(*) FROM faces WHERE collection_id = %s", (collection_id,))
+    ((faces,),) = cursor.fetchall()
+    if faces > MAX_FACES:
+        raise Conflict(
+            f"This collection has {faces:,} faces, and embeddings of at most {MAX_FACES:,} are converted in one go; "
+            "make a new collection with encrypt_embeddings as wanted, and `recognizer export` and `import` into it."
+        )
+
+
+def _batches(cursor: Cursor, kind: Kind, collection_id: int) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows of a collection: key, embedding, sealed."""
+    names = {"table": Identifier(kind.table), "key": kind.columns, "first": Identifier(next(iter(kind.key)))}
+    cursor.execute(SQL("SELECT DISTINCT {first} FROM {table} WHERE collection_id = %s").format(**names), (collection_id,))
+    ids = [row[0] for row in cursor.fetchall()]
+    find = SQL("SELECT {key}, embedding, sealed FROM {table} WHERE {first} = ANY (%s::uuid[])").format(**names)
+    for start in range(0, len(ids), BATCH):
+        cursor.execute(find, (ids[start : start + BATCH],))
+        yield cursor.fetchall()
+
+
+def _converted(cursor: Cursor, kind: Kind, row: tuple[Any, ...], encrypt: bool) -> tuple[Any, ...]:
+    *key, embedding, sealed = row
+    place = kind.place(*key)
+    vector = sealing.read(cursor, place, embedding, sealed)
+    return (*key, *sealing.stored(cursor, place, vector, encrypt))
+
+
+def _of_other_keys(cursor: Cursor, kind: Kind, keyring: Keyring, limit: int) -> list[tuple[Any, ...]]:
+    # not <>, which has no index
+    cursor.execute(
+        SQL("""
+            SELECT {key}, sealed FROM {table}
+            WHERE sealed IS NOT NULL AND (substring(sealed FROM 2 FOR 8) < %(id)s
+                                          OR substring(sealed FROM 2 FOR 8) > %(id)s)
+            LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+        """).format(key=kind.columns, table=Identifier(kind.table)),
+        {"id": bytes.fromhex(keyring.ids[0]), "limit": limit},
+    )
+    return cursor.fetchall()
+
+
+def _resealed(keyring: Keyring, kind: Kind, row: tuple[Any, ...]) -> tuple[Any, ...]:
+    *key, sealed = row
+    place = kind.place(*key)
+    return (*key, None, keyring.seal(keyring.open(bytes(sealed), place), place))
