@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from recognizer import __version__, config, installation, supervisor
+from recognizer import __version__, config, installation, supervisor, transfer_command
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
+from recognizer.options import common_options
 from recognizer.servers.child import COMMANDS as SERVERS
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-DATA_DIR = click.Path(path_type=Path, file_okay=False)
 PICTURE_FILE = click.Path(path_type=Path, dir_okay=False)
-CONFIG_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 class Sentences(click.Group):
@@ -41,10 +38,7 @@ def main() -> None:
     """A face-recognition service that people can leave running."""
 
 
-def common_options(command: Command) -> Command:
-    """The options that say which installation a command is about."""
-    command = click.option("--data-dir", type=DATA_DIR, help="Where people and their faces are kept.")(command)
-    return click.option("--config", "config_file", type=CONFIG_FILE, help="The settings file.")(command)
+transfer_command.register(main)
 
 
 @main.command()

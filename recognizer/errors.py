@@ -235,6 +235,21 @@ class DeadlineExceeded(RecognizerError):
     code = "deadline_exceeded"
 
 
+# -- what ends a command --
+
+
+class FileRefused(RecognizerError):
+    """A file to be imported is damaged, or is not what can be imported; the message names the place in it."""
+
+    code = "file_refused"
+
+
+class FileNotWritten(RecognizerError):
+    """A file cannot be written: it is there already, or the disk does not take it."""
+
+    code = "file_not_written"
+
+
 # -- what ends a start --
 
 

@@ -148,9 +148,9 @@ def set_up(connection: Connection, statement_timeout_seconds: float) -> None:
 
 
 def allow(connection: Connection, seconds: float) -> None:
-    """Let each statement of this transaction take so long."""
+    """Let each statement of this transaction take so long; the transaction's isolation can be set after it."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, true)", (str(math.ceil(seconds * 1000)),))
+        cursor.execute("SET LOCAL statement_timeout = %s", (math.ceil(seconds * 1000),))
 
 
 def cause_of(error: BaseException) -> str:

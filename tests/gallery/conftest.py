@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import psutil
 import psycopg2
 import pytest
 from database_proxy import Proxy
+from moving_home import MODEL_ID, Home
 
 from recognizer.deadline import Deadline
 from recognizer.faces import Box, NewFace, Quality
@@ -156,3 +158,25 @@ def eventually() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture
+def home(pool: Pool) -> Home:
+    return Home(pool)
+
+
+@pytest.fixture
+def vectors() -> Callable[[int], np.ndarray]:
+    """Draws embeddings, (n, 128), that nobody else has."""
+    random = np.random.default_rng(5)
+    return lambda count: random.normal(0, 0.12, (count, 128)).astype(np.float32)
+
+
+@pytest.fixture
+def exported(home: Home, vectors: Callable[[int], np.ndarray], tmp_path: Path) -> Path:
+    """An export of three people with six faces, one of whom has a rejection."""
+    anna = home.enrol("Anna", *vectors(3), external_id="a-1", metadata={"Raum": "Süd"})
+    home.enrol("Berta", *vectors(1))
+    home.enrol("Çelik", *vectors(2))
+    home.gallery.reject(anna, vectors(1)[0], MODEL_ID, "local", Deadline(30))
+    return home.export(tmp_path / "people.zip")
