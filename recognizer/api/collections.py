@@ -24,6 +24,7 @@ class CollectionChange(Options):
     threshold: Annotated[float, Field(strict=True, gt=0, lt=2, allow_inf_nan=False)] | None = None
     keep_photos: Annotated[bool, Field(strict=True)] = False
     retention_days: Annotated[int, Field(strict=True, ge=1, le=MAX_RETENTION_DAYS)] | None = None
+    encrypt_embeddings: Annotated[bool, Field(strict=True)] = False
 
 
 class NewCollection(CollectionChange):
@@ -75,7 +76,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(CollectionChange),
         answers={200: CollectionAnswer},
-        errors=(CollectionNotFound, PreconditionFailed),
+        errors=(CollectionNotFound, Conflict, PreconditionFailed),
     )
     route(
         collections,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest
-from recognizer.faces import Person
-from recognizer.gallery import people, templates
+from recognizer.faces import Embedding, Person, space_of
+from recognizer.gallery import people, sealing, templates
 from recognizer.gallery.people import PersonDetails
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.turns import grow_revision
@@ -39,6 +41,12 @@ DROP_REFUTED = """
           AND face.embedding <-> said.embedding < %(same)s
     )
 """
+
+SEALED_REJECTIONS = """
+    SELECT id, person_id, space, embedding, sealed FROM rejections
+    WHERE person_id = ANY (%s::uuid[]) AND sealed IS NOT NULL
+"""
+SEALED_FACES = "SELECT id, person_id, model_id, embedding, sealed FROM faces WHERE person_id = ANY (%s::uuid[])"
 
 MOVE = {
     "faces": "UPDATE faces SET person_id = %(into)s WHERE person_id = %(gone)s",
@@ -81,6 +89,7 @@ def merge(cursor: Cursor, person_id: str, into: str, collection: str | None, onl
     for table, statement in (("faces", DROP_DUPLICATES), ("rejections", DROP_REFUTED)):
         cursor.execute(statement, whose)
         dropped[table] = cursor.rowcount
+    dropped["rejections"] += _drop_sealed_refuted(cursor, gone.id, kept.id)
     moved = {}
     for table, statement in MOVE.items():
         cursor.execute(statement, whose)
@@ -92,6 +101,25 @@ def merge(cursor: Cursor, person_id: str, into: str, collection: str | None, onl
     templates.renew(cursor, collection_id, kept.id)
     revision = grow_revision(cursor, collection_id)
     return Merger(gone.id, people.details(cursor, kept.id, collection), moved, dropped, revision)
+
+
+def _drop_sealed_refuted(cursor: Cursor, *people_ids: str) -> int:
+    """As DROP_REFUTED does, where the embeddings are encrypted; returns how many were dropped."""
+    cursor.execute(SEALED_REJECTIONS, (list(people_ids),))
+    if not (rejections := cursor.fetchall()):
+        return 0
+    cursor.execute(SEALED_FACES, (list(people_ids),))
+    faces: dict[tuple[str, str], list[Embedding]] = defaultdict(list)
+    for face_id, person_id, model_id, *kept in cursor.fetchall():
+        faces[person_id, space_of(model_id)].append(sealing.read(cursor, sealing.face_place(face_id), *kept))
+    refuted = []
+    for rejection_id, person_id, space, *kept in rejections:
+        (other,) = set(people_ids) - {person_id}
+        said = sealing.read(cursor, sealing.rejection_place(rejection_id), *kept)
+        if any(np.linalg.norm(face - said) < SAME_FACE for face in faces[other, space]):
+            refuted.append(rejection_id)
+    cursor.execute("DELETE FROM rejections WHERE id = ANY (%s::uuid[])", (refuted,))
+    return cursor.rowcount
 
 
 def _check(gone: Person, kept: Person) -> None:

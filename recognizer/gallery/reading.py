@@ -169,7 +169,9 @@ def person_faces(
     space = space_of(model_id)
     cursor.execute(FACES_OF_PERSON, (person_id, space, templates.MAX_FACES))
     faces = cursor.fetchall()
-    cursor.execute("SELECT id, embedding, sealed FROM rejections WHERE person_id = %s AND space = %s", (person_id, space))
+    cursor.execute(
+        "SELECT id, embedding, sealed FROM rejections WHERE person_id = %s AND space = %s", (person_id, space)
+    )
     rejected = cursor.fetchall()
     return PersonFaces(
         PersonRef(person_id, name),

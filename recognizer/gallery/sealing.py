@@ -6,7 +6,7 @@ was sealed for. The keys come with the connection, so that whoever has a cursor 
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from pgvector import HalfVector, Vector
@@ -85,6 +85,7 @@ def read(
         SealBroken: it was changed since, or moved to another row.
     """
     if sealed is None:
+        assert embedding is not None  # the database sees to it
         return np.asarray(embedding.to_numpy(), np.float32)
     return opened(keyring_of(cursor), place, sealed)
 
@@ -121,8 +122,3 @@ def require_room(cursor: Cursor, collection_id: int, more_faces: int) -> None:
             f"With encrypted embeddings a collection holds at most {MAX_FACES:,} faces; enrol into another "
             "collection, or switch encrypt_embeddings off here."
         )
-
-
-Table = Literal["faces", "templates", "rejections"]
-TABLES: tuple[Table, ...] = ("faces", "templates", "rejections")
-"""The tables with embeddings."""

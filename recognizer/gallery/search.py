@@ -207,12 +207,13 @@ def nearest(
         EncryptionKeyMissing, SealBroken: the collection's embeddings are encrypted, and cannot be decrypted.
     """
     probes = [np.asarray(embedding, np.float32) for embedding in embeddings]
-    arguments = {
+    candidates = max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR))
+    arguments: dict[str, Any] = {
         "collection": comparable(collection),
         "space": space_of(model_id),
         "probes": probes,
         "centre": evidence.learned().centre,
-        "candidates": max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR)),
+        "candidates": candidates,
     }
     opened = opened or Opened(pool)
     while True:  # once; and again where the collection is switched meanwhile
@@ -224,7 +225,7 @@ def nearest(
                 found = _plain(cursor, size, limits, k, arguments)
             else:
                 by_faces = limits.way(size) is ALL_FACES
-                ask = Ask(sealed_space, np.array(probes).reshape(-1, 128), arguments["candidates"], by_faces)
+                ask = Ask(sealed_space, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
                 found = sealed_search.at_once(cursor, opened, ask)
         if found is None and sealed_space is not None:
             found = sealed_search.nearest(opened, ask, deadline)

@@ -1,8 +1,8 @@
 """The decrypted embeddings of one space in memory, and which people are nearest to a probe among them.
 
 A snapshot never changes, so that many threads may search it; a newer one shares all chunks with it in which nobody has
-changed. Distances between likely candidates are reckoned as the database does; a faster formula, which is less exact for
-what is very near, only says who they are.
+changed. Distances between likely candidates are reckoned as the database does; a faster formula, which is less exact
+for what is very near, only says who they are.
 """
 
 from __future__ import annotations

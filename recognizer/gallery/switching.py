@@ -1,4 +1,4 @@
-"""Turns what is stored of embeddings into the other form: a whole collection's when it is switched, or to another key."""
+"""Turns what is stored of embeddings into the other form, when a collection is switched, or to another key."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ class Kind(NamedTuple):
         update = SQL("""
             UPDATE {table} AS stored SET embedding = new.embedding, sealed = new.sealed {also}
             FROM (VALUES %s) AS new ({key}, embedding, sealed) WHERE {same}
-        """).format(
-            table=Identifier(self.table), key=self.columns, same=same, also=self.also if also else SQL("")
-        )
+        """).format(table=Identifier(self.table), key=self.columns, same=same, also=self.also if also else SQL(""))
         types = ", ".join(f"%s::{each}" for each in (*self.key.values(), self.plain, "bytea"))
         execute_values(cursor, update, rows, f"({types})", page_size=len(rows))
 
@@ -126,7 +124,8 @@ def _require_few(cursor: Cursor, collection_id: int) -> None:
 def _batches(cursor: Cursor, kind: Kind, collection_id: int) -> Iterator[list[tuple[Any, ...]]]:
     """The rows of a collection: key, embedding, sealed."""
     names = {"table": Identifier(kind.table), "key": kind.columns, "first": Identifier(next(iter(kind.key)))}
-    cursor.execute(SQL("SELECT DISTINCT {first} FROM {table} WHERE collection_id = %s").format(**names), (collection_id,))
+    list_all = SQL("SELECT DISTINCT {first} FROM {table} WHERE collection_id = %s").format(**names)
+    cursor.execute(list_all, (collection_id,))
     ids = [row[0] for row in cursor.fetchall()]
     find = SQL("SELECT {key}, embedding, sealed FROM {table} WHERE {first} = ANY (%s::uuid[])").format(**names)
     for start in range(0, len(ids), BATCH):

@@ -50,7 +50,7 @@ def empty(postgres_url: str) -> None:
                 cursor.execute("DELETE FROM collections WHERE name <> 'default'")
                 cursor.execute(
                     "UPDATE collections SET threshold = NULL, target_fpir = NULL, keep_photos = false,"
-                    " retention_days = NULL"
+                    " retention_days = NULL, encrypt_embeddings = false"
                 )
                 return
     raise AssertionError("the keeper of the app's cohorts holds the tables whenever they are to be emptied")

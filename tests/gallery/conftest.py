@@ -38,7 +38,7 @@ EMPTY = """
     DELETE FROM spaces;
     DELETE FROM collections WHERE name_key <> 'default';
     UPDATE collections SET revision = 0, threshold = NULL, target_fpir = NULL, keep_photos = false,
-                           retention_days = NULL;
+                           retention_days = NULL, encrypt_embeddings = false;
 """
 
 OpenPool = Callable[..., Pool]
