@@ -40,11 +40,12 @@ def export(config_file: Path | None, data_dir: Path | None, file: Path, collecti
     FILE holds names and embeddings in clear: keep it as you keep the database.
     """
     from recognizer.deadline import Deadline
+    from recognizer.gallery.audit import acting
     from recognizer.gallery.pool import Pool
     from recognizer.moving.exporting import export as write
 
     settings = config.load({"data_dir": data_dir}, config_file)
-    with installation.database(settings) as url, Pool.open(settings, url) as pool:
+    with installation.database(settings) as url, Pool.open(settings, url) as pool, acting("recognizer export"):
         deadline = Deadline(EXPORT_SECONDS)
         found = write(pool, collection, file, deadline, force=force, progress=_progress).collection
     click.echo(
@@ -72,6 +73,7 @@ def import_(
     FILE is what `recognizer export` wrote, or names with 128 numbers each as .npz, .npy, .csv or .json; docs/moving.md
     says how. Who is in the collection already gets the faces; what was cut off is done by running it again.
     """
+    from recognizer.gallery.audit import acting
     from recognizer.gallery.pool import Pool
     from recognizer.moving.importing import Import
     from recognizer.moving.sources import opened
@@ -86,6 +88,7 @@ def import_(
         opened(file, names, model_id(resnet, "hog", 1)) as source,
         installation.database(settings) as url,
         Pool.open(settings, url) as pool,
+        acting("recognizer import"),
     ):
         work = Import(pool, source, collection or source.collection.name, here, _progress)
         done = work.preview() if dry_run else work.run()

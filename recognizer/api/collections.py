@@ -10,12 +10,13 @@ from pydantic import Field
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.people import MAX_REVISION
 from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, CollectionList
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if, only_if_settings, tagged
-from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, PreconditionFailed
+from recognizer.errors import CollectionNotFound, Conflict, EncryptionKeyMissing, InvalidRequest, PreconditionFailed
 from recognizer.gallery.collections import MAX_NAME_LENGTH, MAX_RETENTION_DAYS
 
 
@@ -56,7 +57,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(NewCollection),
         answers={201: CollectionAnswer},
-        errors=(Conflict,),
+        errors=(Conflict, EncryptionKeyMissing),
     )
     route(
         collections,
@@ -76,7 +77,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(CollectionChange),
         answers={200: CollectionAnswer},
-        errors=(CollectionNotFound, Conflict, PreconditionFailed),
+        errors=(CollectionNotFound, Conflict, PreconditionFailed, *SEALED),
     )
     route(
         collections,

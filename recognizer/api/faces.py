@@ -9,6 +9,7 @@ from flask import Blueprint, g
 from recognizer.api import observation, shapes, v1
 from recognizer.api.answers import EnrolmentAnswer
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.records import FaceRemoval
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options
@@ -43,7 +44,7 @@ def blueprint() -> Blueprint:
         methods=["DELETE"],
         scope="enroll",
         answers={200: FaceRemoval},
-        errors=(PersonNotFound, FaceNotFound, PreconditionFailed),
+        errors=(PersonNotFound, FaceNotFound, PreconditionFailed, *SEALED),
     )
     return faces
 

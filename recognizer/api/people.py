@@ -12,6 +12,7 @@ from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, PeoplePage, PersonDetails
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
@@ -138,7 +139,7 @@ def blueprint() -> Blueprint:
         scope="enroll",
         takes=Body(MergeOptions),
         answers={200: MergerAnswer},
-        errors=(PersonNotFound, Conflict, PreconditionFailed),
+        errors=(PersonNotFound, Conflict, PreconditionFailed, *SEALED),
     )
     return people
 

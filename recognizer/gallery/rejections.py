@@ -42,7 +42,8 @@ def add(
     kept = sealing.stored(cursor, sealing.rejection_place(rejection_id), embedding, encrypted)
     # The clock's time, not the transaction's: those who waited for the lock come after whom they waited for.
     cursor.execute(
-        "INSERT INTO rejections (id, person_id, collection_id, embedding, sealed, model_id, space, created_at, created_by)"
+        "INSERT INTO rejections"
+        " (id, person_id, collection_id, embedding, sealed, model_id, space, created_at, created_by)"
         " VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
         (rejection_id, person_id, collection_id, *kept, model_id, space_of(model_id), by),
     )

@@ -95,8 +95,8 @@ class Way(NamedTuple):
 # The probe IS NOT NULL keeps an empty list of probes from scanning anything. The model of a candidate's face is
 # compared in a way that no index has: without statistics the planner would read all faces of the model each time.
 NEAREST = SQL("""
-    SELECT CASE WHEN collection.encrypt_embeddings THEN space.id END,
-           collection.revision, coalesce(space.people, 0), coalesce(space.shift, 0), probe.position,
+    SELECT collection.revision, coalesce(space.people, 0), coalesce(space.shift, 0),
+           collection.encrypt_embeddings AND space.id IS NOT NULL, probe.position,
            person.id, person.name, near.face_id, near.distance, near.likeness, near.radius, near.cohort, near.rejected
     FROM collections AS collection
     LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
@@ -250,11 +250,11 @@ def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhoo
     rows = cursor.fetchall()
     if not rows:
         raise CollectionNotFound(f"There is no collection `{arguments['collection']}`.")
-    if rows[0][0] is not None:
+    revision, people, shift, encrypted = rows[0][:4]
+    if encrypted:
         return None
     of_probes: list[list[Neighbour]] = [[] for _ in arguments["probes"]]
     for _, _, _, _, position, person_id, *of_person in rows:
         if person_id is not None:
             of_probes[position - 1].append(Neighbour(person_id, *of_person))
-    revision, people, shift = rows[0][1:4]
     return Neighbourhood(revision, people, shift, tuple(tuple(near) for near in of_probes))

@@ -24,6 +24,9 @@ from recognizer.gallery.names import comparable, tidy
 Vectors = NDArray[np.float32]
 """(n, 128) float32"""
 
+SETTINGS = ("target_fpir", "threshold", "retention_days")
+"""What is set for a collection and goes along; not `keep_photos`, for the photos stay behind."""
+
 INT4 = 2**31
 
 Id = Annotated[UUID, PlainSerializer(str)]

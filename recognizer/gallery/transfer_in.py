@@ -13,18 +13,17 @@ from psycopg2.extras import execute_values
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.faces import space_of
-from recognizer.gallery import collections, sealing, templates
+from recognizer.gallery import audit, collections, sealing, templates
 from recognizer.gallery.arrivals import Arrival, Tally, compare
-from recognizer.gallery.collections import CHANGEABLE
 from recognizer.gallery.enrolment import as_json
 from recognizer.gallery.names import comparable
-from recognizer.gallery.transfer import CollectionRecord, Incoming
+from recognizer.gallery.transfer import SETTINGS, CollectionRecord, Incoming
 from recognizer.gallery.turns import grow_revision, lock_collection
 
 TARGET = SQL("""
     SELECT id, (SELECT count(*) FROM people WHERE collection_id = collections.id), {settings}
     FROM collections WHERE name_key = %s
-""").format(settings=SQL(", ").join(map(Identifier, CHANGEABLE)))
+""").format(settings=SQL(", ").join(map(Identifier, SETTINGS)))
 
 RESTORE_SHIFT = """
     UPDATE spaces SET shift = new.shift
@@ -76,10 +75,10 @@ def target(cursor: Cursor, name: str) -> Target:
     """Look at a collection."""
     cursor.execute(TARGET, (comparable(name),))
     if (row := cursor.fetchone()) is None:
-        return Target(None, 0, dict.fromkeys(CHANGEABLE), {})
+        return Target(None, 0, dict.fromkeys(SETTINGS), {})
     collection_id, people, *settings = row
     cursor.execute("SELECT name, changes FROM spaces WHERE collection_id = %s", (collection_id,))
-    return Target(collection_id, people, dict(zip(CHANGEABLE, settings, strict=True)), dict(cursor.fetchall()))
+    return Target(collection_id, people, dict(zip(SETTINGS, settings, strict=True)), dict(cursor.fetchall()))
 
 
 def prepare(cursor: Cursor, name: str, settings: Mapping[str, Any]) -> bool:
@@ -88,7 +87,7 @@ def prepare(cursor: Cursor, name: str, settings: Mapping[str, Any]) -> bool:
     Raises:
         InvalidRequest: no collection can have such a name or such settings.
     """
-    known = {member: value for member, value in settings.items() if member in CHANGEABLE}
+    known = {member: value for member, value in settings.items() if member in SETTINGS}
     found = target(cursor, name)
     if found.id is None:
         collections.create(cursor, name, known)
@@ -143,6 +142,15 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
     if figures_from is not None:
         _restore_cohorts(cursor, collection_id, arrivals, figures_from)
     grow_revision(cursor, collection_id)
+    audit.append(
+        cursor,
+        "imported",
+        collection=collection,
+        people=tally.people,
+        people_completed=tally.people_completed,
+        faces=tally.faces,
+        rejections=tally.rejections,
+    )
     return tally
 
 

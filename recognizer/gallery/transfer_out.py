@@ -13,12 +13,12 @@ from psycopg2.sql import SQL, Identifier
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
 from recognizer.faces import Box, Quality
-from recognizer.gallery import sealing
-from recognizer.gallery.collections import CHANGEABLE
+from recognizer.gallery import audit, sealing
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.transfer import (
+    SETTINGS,
     CohortFigures,
     CollectionRecord,
     FaceRecord,
@@ -44,7 +44,7 @@ COLLECTION = SQL("""
            (SELECT count(*) FROM rejections WHERE collection_id = collections.id),
            {settings}
     FROM collections WHERE name_key = %s
-""").format(settings=SQL(", ").join(map(Identifier, CHANGEABLE)))
+""").format(settings=SQL(", ").join(map(Identifier, SETTINGS)))
 
 MODELS = "SELECT model_id, count(*) FROM faces WHERE collection_id = %s GROUP BY model_id"
 
@@ -167,7 +167,7 @@ def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
     spaces = tuple(SpaceRecord(**dict(zip(members, space, strict=True))) for space in cursor.fetchall())
     return collection_id, CollectionRecord(
         name=kept_name,
-        settings=dict(zip(CHANGEABLE, settings, strict=True)),
+        settings=dict(zip(SETTINGS, settings, strict=True)),
         revision=revision,
         people=people,
         faces=faces,
@@ -176,3 +176,9 @@ def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
         spaces=spaces,
         constants=evidence_constants(),
     )
+
+
+def note_export(pool: Pool, of: CollectionRecord, deadline: Deadline) -> None:
+    """Add to the audit trail that a collection was exported."""
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        audit.append(cursor, "exported", collection=of.name, people=of.people, faces=of.faces, rejections=of.rejections)

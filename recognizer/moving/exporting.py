@@ -13,7 +13,7 @@ import numpy as np
 from recognizer.deadline import Deadline
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.transfer import Record, Vectors
-from recognizer.gallery.transfer_out import Snapshot, snapshot
+from recognizer.gallery.transfer_out import Snapshot, note_export, snapshot
 from recognizer.moving.archive import Writer, written
 from recognizer.moving.manifest import (
     EMBEDDINGS,
@@ -56,6 +56,7 @@ def export(
             members=dict(writer.members),
         )
         writer.write(MANIFEST, [manifest.model_dump_json(indent=2).encode()])
+        note_export(pool, found, deadline)  # whoever cannot write that down gets no file
     return manifest
 
 

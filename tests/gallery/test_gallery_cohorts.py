@@ -212,10 +212,10 @@ def test_the_keeper_survives_whatever_happens(
     failures = iter([OSError("no room"), RuntimeError("can't start new thread"), MemoryError()])
     work = cohorts.bring_up_to_date
 
-    def failing_at_first(*given: Any) -> int:
+    def failing_at_first(*given: Any, **options: Any) -> int:
         if error := next(failures, None):
             raise error
-        return work(*given)
+        return work(*given, **options)
 
     monkeypatch.setattr(cohorts, "bring_up_to_date", failing_at_first)
     enrol("Ada")

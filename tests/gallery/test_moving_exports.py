@@ -254,3 +254,25 @@ def test_the_model_is_named_on_both_sides(home: Home, exported: Path) -> None:
         home.bring(file)
     assert MODEL_ID in str(refused.value)
     assert MODEL_ID.replace("5pt-", "68pt-") in str(refused.value)
+
+
+def test_exports_and_imports_are_told_of_in_the_audit_trail(home: Home, exported: Path) -> None:
+    home.empty()
+    home.bring(exported)
+    home.bring(exported)  # nothing is new
+    told = home.rows("SELECT action, collection, subject, detail FROM audit ORDER BY number DESC LIMIT 20")
+    mine = [row for row in told if row[0] in ("exported", "imported")][:2]
+    assert [(action, collection, subject) for action, collection, subject, _ in mine] == [
+        ("imported", "default", None),
+        ("exported", "default", None),
+    ]
+    assert json.loads(str(mine[0][3])) == {"people": 3, "people_completed": 0, "faces": 6, "rejections": 1}
+
+
+def test_an_import_does_not_begin_to_keep_photos(home: Home, exported: Path) -> None:
+    home.rows("UPDATE collections SET keep_photos = true, retention_days = 30 RETURNING 1")
+    again = home.export(exported.with_name("again.zip"))
+    home.empty()
+    home.rows("UPDATE collections SET keep_photos = false, retention_days = NULL RETURNING 1")
+    home.bring(again)
+    assert home.rows("SELECT keep_photos, retention_days FROM collections") == [(False, 30)]
