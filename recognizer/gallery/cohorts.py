@@ -62,6 +62,11 @@ STALE_PEOPLE = SQL("""
     ORDER BY seen LIMIT %(batch)s
 """).format(old=OLD)
 
+STILL_OLD = SQL("""
+    SELECT person_id FROM cohorts JOIN spaces AS space ON space.id = space_id
+    WHERE space_id = %s AND {old} AND person_id = ANY (%s::uuid[])
+""").format(old=OLD)
+
 COHORTS = "SELECT person_id, likeness FROM cohorts WHERE space_id = %s AND person_id = ANY (%s::uuid[])"
 
 COUNT_STALE = SQL("""
@@ -194,6 +199,8 @@ def _bring_opened(
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
         if not _my_turn(cursor):
             return 0
+        cursor.execute(STILL_OLD, (space_id, list(found)))
+        left = {person_id for (person_id,) in cursor.fetchall()}  # somebody else may have had a turn
         cursor.execute(COHORTS, (space_id, list(wanted)))
         cohort = dict(cursor.fetchall())
         people = [
@@ -201,6 +208,7 @@ def _bring_opened(
                 person_id, old[person_id], near.template, near.likenesses, [cohort.get(each) for each in near.others]
             )
             for person_id, near in found.items()
+            if person_id in left
         ]
         return _write(cursor, space_id, people, snapshot.count, changes)
 

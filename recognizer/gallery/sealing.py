@@ -12,7 +12,7 @@ import numpy as np
 from pgvector import HalfVector, Vector
 from psycopg2.extensions import cursor as Cursor
 
-from recognizer.errors import Conflict, EncryptionKeyMissing, SealBroken
+from recognizer.errors import Conflict, EncryptionKeyMissing, InvalidRequest, SealBroken
 from recognizer.faces import Embedding
 from recognizer.gallery.connection import Connection
 from recognizer.keyring import Keyring
@@ -62,12 +62,16 @@ def stored(cursor: Cursor, place: str, embedding: Embedding, encrypted: bool) ->
 
     Raises:
         EncryptionKeyMissing
+        InvalidRequest: that is no embedding.
     """
     if not encrypted:
         return Stored(embedding, None)
     keyring = keyring_of(cursor)
     require_key(keyring)
-    return Stored(None, keyring.seal(np.asarray(embedding, "<f4").tobytes(), place))
+    plain = np.asarray(embedding, "<f4")
+    if plain.shape != (DIMENSIONS,) or not np.isfinite(plain).all():  # of others the database sees to it
+        raise InvalidRequest(f"An embedding is {DIMENSIONS} finite numbers.")
+    return Stored(None, keyring.seal(plain.tobytes(), place))
 
 
 def stored_template(cursor: Cursor, place: str, template: Embedding, encrypted: bool) -> Stored:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,6 +22,7 @@ from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
+from recognizer.keyring import Keyring, new_key
 from recognizer.postgres.server import BundledPostgres
 
 DROP_TABLES = """
@@ -42,6 +44,8 @@ EMPTY = """
 """
 
 OpenPool = Callable[..., Pool]
+
+KEY = new_key()
 
 
 @pytest.fixture
@@ -70,13 +74,14 @@ def open_pool(database_url: str) -> Iterator[OpenPool]:
     """Opens pools with a test's own settings, and closes them when the test is over."""
     with ExitStack() as pools:
 
-        def open_one(url: str = database_url, **settings: float) -> Pool:
+        def open_one(url: str = database_url, **settings: Any) -> Pool:
             plain = {
                 "minimum": 0,
                 "maximum": 2,
                 "timeout_seconds": 5.0,
                 "connect_timeout_seconds": 5.0,
                 "statement_timeout_seconds": 10.0,
+                "keyring": Keyring.of_text(KEY),
             }
             return pools.enter_context(Pool(url, **{**plain, **settings}))
 
@@ -97,6 +102,14 @@ def pool(open_pool: OpenPool) -> Pool:
 @pytest.fixture
 def gallery(pool: Pool) -> Gallery:
     return Gallery(pool)
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def either_form(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The test is run with embeddings as they are and, once more, with encrypted ones."""
+    if request.param == "encrypted":
+        execute(database_url, "UPDATE collections SET encrypt_embeddings = true")
+    return request.param
 
 
 @pytest.fixture
