@@ -100,7 +100,9 @@ class Memory:
         self.parts = engine.parts
         self._seen = {look.sha256: look.analysis for look in looks.values()}
 
-    def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
+    def analyse(
+        self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None, chips: bool = False
+    ) -> Analysis:
         """What was seen in this photo; `min_face_pixels` was the setting."""
         analysis = self._seen.get(hashlib.sha256(data).digest())
         if analysis is None:

@@ -53,7 +53,8 @@ def check_quality(index: int, face: Face, settings: Settings) -> None:
     if face.quality.score < settings.enrol_min_quality:
         raise LowQuality(
             f"The face in photo {index} is {flaws(face.quality)} (quality {face.quality.score:.2f}, at least "
-            f"{settings.enrol_min_quality:g} is needed); send a better photo, or force=true to enrol it all the same."
+            f"{settings.enrol_min_quality:g} is needed); send a better photo, or force=true to enrol it all the same.",
+            face.quality.issues,
         )
 
 

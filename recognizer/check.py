@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from pathlib import Path
 
 from recognizer import installation, supervisor
 from recognizer.config import Settings
+from recognizer.encryption_command import missing_keys, missing_sentence
 from recognizer.errors import RecognizerError, StartupError
+from recognizer.gallery import resealing
 from recognizer.gallery.direct import check_connection_limit
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.pool import Pool
@@ -27,6 +30,9 @@ from recognizer.vision.engine import Engine, open_engine
 
 LOW_DISK_BYTES = 2**30
 REACH_SECONDS = 5.0
+
+NEEDS = {"encryption": "database"}
+"""What cannot be looked at where another part fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +52,16 @@ def findings(settings: Settings) -> Iterator[Finding]:
         "log": _log,
         "models": _models,
         "database": _database,
+        "encryption": _encryption,
     }
+    failed = set()
     for part, check in parts.items():
+        if NEEDS.get(part) in failed:
+            continue
         try:
             yield Finding(part, True, check(settings))
         except RecognizerError as error:
+            failed.add(part)
             yield Finding(part, False, str(error))
         except OSError as error:  # a folder on the way that this user may not enter, most often
             yield Finding(part, False, f"{error.filename} cannot be used: {error.strerror}.")
@@ -121,3 +132,26 @@ def _database(settings: Settings) -> str:
             version = connection.info.server_version // 10000
     kind = "bundled" if settings.database_url is None else "your own"
     return f"PostgreSQL {version} ({kind}), schema up to date, connections for {settings.workers} workers"
+
+
+def _encryption(settings: Settings) -> str:
+    keyring = settings.keyring
+    found, keeps = _needed_keys(settings)
+    if missing_keys(found, keyring):
+        raise StartupError(missing_sentence(found, keyring))
+    if keeps and not keyring:
+        raise StartupError(
+            "A collection keeps photos or encrypts embeddings, and there is no key to do it with: nobody can be "
+            "enrolled in it. Put the key file back, or make a key with `recognizer encryption create-key`."
+        )
+    if not keyring:
+        return "no key, no photos; `recognizer encryption create-key` makes one"
+    return f"{len(keyring.ids)} keys, {keyring.ids[0]} encrypts; nothing needs a key that is missing"
+
+
+def _needed_keys(settings: Settings) -> tuple[dict[str, Counter[str]], bool]:
+    """How much needs each key, and whether a collection encrypts anything; nothing where there is no database yet."""
+    if settings.database_url is None and not Cluster(settings.data_dir).data.exists():
+        return {}, False
+    with installation.database(settings) as url, Pool.open(settings, url) as pool:
+        return resealing.by_key(pool), resealing.needs_key(pool)

@@ -11,7 +11,15 @@ from typing import Any
 
 import click
 
-from recognizer import __version__, config, installation, supervisor, transfer_command
+from recognizer import (
+    __version__,
+    config,
+    encryption_command,
+    enroll_command,
+    installation,
+    supervisor,
+    transfer_command,
+)
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
@@ -39,6 +47,8 @@ def main() -> None:
 
 
 transfer_command.register(main)
+enroll_command.register(main)
+encryption_command.register(main)
 
 
 @main.command()

@@ -33,6 +33,8 @@ SECRETS = ("database_url", "rate_limit_storage", "encryption_keys")
 ENV_PREFIX = "RECOGNIZER_"
 CONFIG_ENV = "RECOGNIZER_CONFIG"
 """Names the TOML file; not itself a setting."""
+API_KEY_ENV = "RECOGNIZER_API_KEY"
+"""The key with which commands call a service; not a setting either."""
 
 
 def available_cores() -> int:
@@ -229,12 +231,15 @@ def checkout_config() -> Path | None:
     return path if path.is_file() else None
 
 
-def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = None) -> Settings:
+def load(
+    overrides: Mapping[str, Any] | None = None, config_file: Path | None = None, *, read_key_file: bool = True
+) -> Settings:
     """Read the settings.
 
     Args:
         overrides: settings from the command line; None values are left out.
         config_file: the TOML file; default: `$RECOGNIZER_CONFIG`, else the checkout's own.
+        read_key_file: whether the encryption keys are read, if they stand in a file.
 
     Raises:
         ConfigError: a setting is unknown or impossible, or the file cannot be read.
@@ -244,7 +249,7 @@ def load(overrides: Mapping[str, Any] | None = None, config_file: Path | None = 
         values.update(source)
     try:
         settings = Settings(**values)
-        if "encryption_keys" not in values:
+        if read_key_file and "encryption_keys" not in values:
             keys = read_keys(settings.key_file, settings.encryption_key_file)
             settings = Settings(**values, encryption_keys=SecretStr(keys))
         return settings
@@ -283,7 +288,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _environment_names() -> list[str]:
-    names = [name.upper() for name in os.environ if name.upper() != CONFIG_ENV]
+    names = [name.upper() for name in os.environ if name.upper() not in (CONFIG_ENV, API_KEY_ENV)]
     return [name.removeprefix(ENV_PREFIX).lower() for name in names if name.startswith(ENV_PREFIX)]
 
 

@@ -37,6 +37,8 @@ class ImageMissing(InvalidRequest):
 class Unusable(RecognizerError):
     """An image or a face that cannot be used; an enrolment refuses just that photo."""
 
+    issues: tuple[str, ...] = ()
+
 
 class ImageCorrupt(Unusable):
     """The bytes begin like an image and cannot be decoded to the end."""
@@ -75,9 +77,13 @@ class FaceTooSmall(Unusable):
 
 
 class LowQuality(Unusable):
-    """The face is too poor to be remembered: blurred, dark, turned away or small."""
+    """The face is too poor to be remembered: blurred, dark, turned away or small; `issues` says which of it."""
 
     code = "low_quality"
+
+    def __init__(self, message: str, issues: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.issues = tuple(issues)
 
 
 class BelongsToOther(Unusable):
@@ -139,6 +145,12 @@ class RejectionNotFound(NotFound):
 
 class FaceNotFound(NotFound):
     code = "face_not_found"
+
+
+class PhotoNotFound(NotFound):
+    """No photo of the face is kept."""
+
+    code = "photo_not_found"
 
 
 class KeyNotFound(NotFound):

@@ -73,7 +73,8 @@ class Face:
 
     `detection_score` is the detector's own figure: 0 at its decision point, larger is surer.
     `landmarks` are dlib's five points as (x, y) pixels of the upright image: the person's left eye, outer
-    and inner corner, the right eye, outer and inner corner, and the base of the nose.
+    and inner corner, the right eye, outer and inner corner, and the base of the nose. `chip` is the upright face that
+    the embedding was made of, 150 x 150 pixels, as a PNG file; there only where it was asked for.
     """
 
     box: Box
@@ -81,6 +82,7 @@ class Face:
     quality: Quality
     landmarks: tuple[tuple[int, int], ...]
     embedding: Embedding = field(repr=False, compare=False)
+    chip: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +132,14 @@ class Neighbourhood:
 
 @dataclass(frozen=True, slots=True)
 class StoredFace:
-    """A face in the gallery, without its embedding."""
+    """A face in the gallery, without its embedding; `photo` says whether its photo is kept."""
 
     id: str
     box: Box
     quality: Quality
     model_id: str
     created_at: datetime
+    photo: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,18 +178,31 @@ class Remark:
     """What is said of photo number `index` of an enrolment: why it was refused, or what somebody should look at.
 
     `person` is the other person whom it is about, if it is about one. The detail never names anybody: it is kept with
-    the answer, and the other person may be erased meanwhile.
+    the answer, and the other person may be erased meanwhile. `issues` are those of a face that is of low quality.
     """
 
     index: int
     code: str
     detail: str
     person: PersonRef | None = None
+    issues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPhoto:
+    """What a collection that keeps photos stores of a face: the image file as it was sent, and the chip as PNG."""
+
+    media_type: str
+    photo: bytes = field(repr=False)
+    chip: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class NewFace:
-    """A face to be stored: what was seen, by which model, in which photo (SHA-256 of its bytes)."""
+    """A face to be stored: what was seen, by which model, in which photo (SHA-256 of its bytes).
+
+    `kept` is what is stored of the photo itself, encrypted, where the collection keeps photos.
+    """
 
     index: int
     box: Box
@@ -194,3 +210,4 @@ class NewFace:
     embedding: Embedding = field(repr=False, compare=False)
     model_id: str
     photo_sha256: bytes
+    kept: KeptPhoto | None = field(default=None, repr=False, compare=False)

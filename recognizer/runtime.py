@@ -11,6 +11,7 @@ from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
 from recognizer.gallery.cohorts import CohortKeeper
+from recognizer.gallery.holdings import Holdings
 from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
@@ -52,7 +53,8 @@ class Runtime:
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
-        self.gallery = Gallery(self.pool, opened)
+        self.gallery = Gallery(self.pool, settings.keyring, opened)
+        self.holdings = Holdings(self.pool, settings.keyring)
         self.keys = Keys(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
         self.scenes = Scenes(self.engine, self.gallery, self.service)
@@ -61,7 +63,8 @@ class Runtime:
     def health(self) -> dict[str, dict[str, Any]]:
         """What readiness depends on: each part with `ok` and, where it is not, a `detail`."""
         checks: dict[str, dict[str, Any]] = {
-            "models": {"ok": True, "model_id": self.engine.model_id, **self.engine.parts}
+            "models": {"ok": True, "model_id": self.engine.model_id, **self.engine.parts},
+            "encryption": {"ok": True, "keys": list(self.settings.keyring.ids)},
         }
         try:
             with self.pool.connection(Deadline(HEALTH_TIMEOUT_SECONDS)) as connection:

@@ -19,7 +19,7 @@ from recognizer.errors import (
     NoFace,
     Unusable,
 )
-from recognizer.faces import Analysis, Box, Embedding, Face, Neighbour, NewFace, Rejection, Remark
+from recognizer.faces import Analysis, Box, Embedding, Face, KeptPhoto, Neighbour, NewFace, Rejection, Remark
 from recognizer.gallery.collections import require_revision
 from recognizer.gallery.names import comparable
 from recognizer.gallery.store import Collection, Enrolment, Gallery, Idempotency
@@ -158,6 +158,7 @@ class Service:
 
         Raises:
             EnrolmentRefused: no photo could be used; nothing is stored.
+            EncryptionKeyMissing: the collection keeps photos, and there is no key to encrypt them with.
             PersonNotFound, CollectionNotFound, Conflict, Busy, DatabaseUnavailable, DeadlineExceeded
         """
         idempotency = Idempotency(request.idempotency_key, request.digest()) if request.idempotency_key else None
@@ -165,20 +166,14 @@ class Service:
         collection = self._gallery.collection(where, deadline)
         if idempotency and (earlier := self._gallery.earlier_answer(collection.name, idempotency, deadline)):
             return earlier
+        if collection.keep_photos:
+            self._gallery.require_key()
         person_id = request.person_id
         if person_id is not None:  # before the work on photos; whether they are erased meanwhile is seen at the end
             person_id = self._gallery.require_person(person_id, deadline, collection=collection.name)
-        faces: list[NewFace] = []
-        refused: list[Remark] = []
-        for index, photo in enumerate(request.photos):
-            try:
-                faces.append(self._face_to_enrol(index, photo, request, deadline))
-            except Unusable as error:
-                refused.append(Remark(index, error.code, str(error)))
-        admission = self._admission(faces, collection, request.name, person_id, request.force, deadline)
-        refused += admission.refused
+        admission = self._examined(request, collection, person_id, deadline)
         if not admission.admitted:
-            raise EnrolmentRefused(sorted(refused, key=lambda remark: remark.index))
+            raise EnrolmentRefused(admission.refused)
         deadline.check()
         return self._gallery.enrol(
             collection.name,
@@ -187,14 +182,38 @@ class Service:
             person_id=person_id,
             external_id=request.external_id,
             metadata=request.metadata,
-            refused=refused,
+            refused=admission.refused,
             warnings=admission.warnings,
             idempotency=idempotency,
             deadline=deadline,
         )
 
-    def _face_to_enrol(self, index: int, photo: bytes, request: EnrolRequest, deadline: Deadline) -> NewFace:
-        analysis = self._engine.analyse(photo, deadline)
+    def rehearse(self, request: EnrolRequest, collection: str, deadline: Deadline) -> Admission:
+        """What enrolling by name in `collection` would store and refuse, duplicates aside; nothing is stored.
+
+        Raises:
+            CollectionNotFound, Busy, DatabaseUnavailable, DeadlineExceeded
+        """
+        return self._examined(request, self._gallery.collection(collection, deadline), None, deadline)
+
+    def _examined(
+        self, request: EnrolRequest, collection: Collection, person_id: str | None, deadline: Deadline
+    ) -> Admission:
+        """Which photos may be stored; what is said of them in their order."""
+        faces: list[NewFace] = []
+        refused: list[Remark] = []
+        for index, photo in enumerate(request.photos):
+            try:
+                faces.append(self._face_to_enrol(index, photo, request, collection.keep_photos, deadline))
+            except Unusable as error:
+                refused.append(Remark(index, error.code, str(error), issues=error.issues))
+        admission = self._admission(faces, collection, request.name, person_id, request.force, deadline)
+        return admission._replace(refused=sorted(refused + admission.refused, key=lambda remark: remark.index))
+
+    def _face_to_enrol(
+        self, index: int, photo: bytes, request: EnrolRequest, keeps_photos: bool, deadline: Deadline
+    ) -> NewFace:
+        analysis = self._engine.analyse(photo, deadline, chips=keeps_photos)
         if not analysis.faces:
             raise NoFace(f"Photo {index} shows no face that can be found; use a sharper photo from the front.")
         if len(analysis.faces) > 1 and not request.largest_face:
@@ -211,6 +230,7 @@ class Service:
             embedding=face.embedding,
             model_id=self._engine.model_id,
             photo_sha256=hashlib.sha256(photo).digest(),
+            kept=KeptPhoto(f"image/{analysis.format.lower()}", photo, face.chip) if face.chip is not None else None,
         )
 
     def _admission(

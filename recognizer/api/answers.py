@@ -69,6 +69,7 @@ class Remark(TypedDict):
     code: str
     detail: str
     person: NotRequired[Annotated[PersonRef, Field(description="The other person whom it is about.")]]
+    issues: NotRequired[Annotated[list[str], Field(description="What is wrong with a face of low quality.")]]
 
 
 class Box(TypedDict):

@@ -116,6 +116,8 @@ def get_collection(name: str, options: CollectionOptions) -> ResponseReturnValue
 def change_collection(name: str, options: CollectionChange) -> CollectionAnswer:
     """Set what a collection's decisions go by and what it keeps; null: the default.
 
+    To switch `keep_photos` off erases the photos that were kept, all of them, in the same moment.
+
     If-Match asks whether still the same is set as with that ETag; who has been enrolled meanwhile does not matter.
     """
     changed = runtime().gallery.change_collection(

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flask import Blueprint, g
+from flask import Blueprint, Response, g
 
 from recognizer.api import observation, shapes, v1
-from recognizer.api.answers import EnrolmentAnswer
+from recognizer.api.answers import EnrolmentAnswer, Media
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
 from recognizer.api.operations import SEALED
 from recognizer.api.records import FaceRemoval
-from recognizer.api.takes import Images
+from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import Options
 from recognizer.api.versions import only_if
-from recognizer.errors import FaceNotFound, PersonNotFound, PreconditionFailed
+from recognizer.errors import (
+    EncryptionKeyMissing,
+    FaceNotFound,
+    PersonNotFound,
+    PhotoNotFound,
+    PreconditionFailed,
+    SealBroken,
+)
 from recognizer.service import EnrolRequest
 
 
 class FacesOptions(Options):
     face: Literal["single", "largest"] = "single"
     force: bool = False
+
+
+class ImageOptions(Options):
+    kind: Literal["photo", "chip"] = "photo"
 
 
 def blueprint() -> Blueprint:
@@ -46,6 +57,16 @@ def blueprint() -> Blueprint:
         answers={200: FaceRemoval},
         errors=(PersonNotFound, FaceNotFound, PreconditionFailed, *SEALED),
     )
+    route(
+        faces,
+        "/people/<person_id>/faces/<face_id>/image",
+        get_image,
+        methods=["GET"],
+        scope="enroll",
+        takes=Query(ImageOptions),
+        answers={200: Media("image/*", "The photo as it was sent, or the chip as PNG.")},
+        errors=(PersonNotFound, PhotoNotFound, EncryptionKeyMissing, SealBroken),
+    )
     return faces
 
 
@@ -60,6 +81,12 @@ def add_faces(person_id: str, images: tuple[bytes, ...], options: FacesOptions) 
         idempotency_key=v1.idempotency_key(),
     )
     return v1.remember(wanted)
+
+
+def get_image(person_id: str, face_id: str, options: ImageOptions) -> Response:
+    """The photo that a face was enrolled by, where its collection keeps photos."""
+    found = runtime().holdings.photo(person_id, face_id, options.kind, request_deadline(), collection=only_collection())
+    return Response(found.data, content_type=found.media_type)
 
 
 def remove_face(person_id: str, face_id: str) -> FaceRemoval:

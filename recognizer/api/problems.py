@@ -30,6 +30,7 @@ STATUS: dict[type[errors.RecognizerError], int] = {
     errors.RateLimited: 429,
     errors.Unavailable: 503,
     errors.DeadlineExceeded: 504,
+    errors.SealBroken: 500,
     errors.RecognizerError: 500,
 }
 """Status by error class; an error takes the row of its nearest ancestor."""
@@ -83,12 +84,16 @@ def remark(of: Remark) -> answers.Remark:
     said: answers.Remark = {"index": of.index, "code": of.code, "detail": of.detail}
     if of.person:
         said["person"] = {"id": of.person.id, "name": of.person.name}
+    if of.issues:
+        said["issues"] = list(of.issues)
     return said
 
 
 def _domain_error(error: errors.RecognizerError) -> Response:
     status = status_of(type(error))
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+    if isinstance(error, errors.SealBroken):
+        LOGGER.error("Stored data is damaged, request_id=%s: %s", g.get("request_id"), error)
+    elif status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unexpected_error(error)
     members: dict[str, Any] = {}
     code = error.code

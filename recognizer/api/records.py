@@ -36,6 +36,7 @@ class StoredFace(TypedDict):
     box: Box
     quality: Quality
     model_id: str
+    photo: Annotated[bool, Field(description="Whether its photo is kept: see its `/image`.")]
     created_at: Moment
 
 
@@ -125,6 +126,7 @@ class Collection(TypedDict):
     encrypt_embeddings: bool
     people: int
     faces: int
+    photos: Annotated[int, Field(description="How many are kept.")]
     gallery_revision: int
     created_at: Moment
 

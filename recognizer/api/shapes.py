@@ -127,6 +127,7 @@ def stored_face(face: StoredFace) -> records.StoredFace:
         "box": box(face.box),
         "quality": quality(face.quality),
         "model_id": face.model_id,
+        "photo": face.photo,
         "created_at": face.created_at.isoformat(),
     }
 
@@ -173,6 +174,7 @@ def collection(of: CollectionOverview) -> records.Collection:
         "encrypt_embeddings": of.collection.encrypt_embeddings,
         "people": of.people,
         "faces": of.faces,
+        "photos": of.photos,
         "gallery_revision": of.collection.revision,
         "created_at": of.created_at.isoformat(),
     }

@@ -16,7 +16,13 @@ from recognizer.api.operations import SEALED
 from recognizer.api.people import PersonFields
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options, Words
-from recognizer.errors import CollectionNotFound, Conflict, EnrolmentRefused, InvalidRequest, PersonNotFound
+from recognizer.errors import (
+    CollectionNotFound,
+    Conflict,
+    EnrolmentRefused,
+    InvalidRequest,
+    PersonNotFound,
+)
 from recognizer.service import EnrolRequest, Terms
 
 ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused, *SEALED)

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recognizer.deadline import Deadline
-from recognizer.gallery import collections
+from recognizer.gallery import collections, photos
 from recognizer.gallery.collections import Collection, CollectionErasure, CollectionOverview, Value
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.versions import Condition
+from recognizer.keyring import Keyring
 
 
 class CollectionStore:
     """Collections in PostgreSQL; what `store.Gallery` says of its methods holds for these."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, keyring: Keyring | None = None) -> None:
         self._pool = pool
+        self._keyring = pool.keyring if keyring is None else keyring
+
+    def require_key(self) -> None:
+        """See to it that photos can be kept.
+
+        Raises:
+            EncryptionKeyMissing: there is no key to encrypt them with.
+        """
+        photos.require_key(self._keyring)
 
     def collection(self, name: str, deadline: Deadline, *, min_revision: int = 0) -> Collection:
         """Look a collection up.
@@ -48,15 +58,17 @@ class CollectionStore:
         Raises:
             Conflict: there is one of that name.
             InvalidRequest: the name or a value is impossible.
-            EncryptionKeyMissing: what is to be encrypted cannot be.
+            EncryptionKeyMissing: it shall keep photos or encrypt embeddings, and there is no key to encrypt with.
         """
+        if values.get("keep_photos") is True:
+            self.require_key()
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return collections.create(cursor, name, values)
 
     def change_collection(
         self, name: str, values: Mapping[str, Value], deadline: Deadline, *, only_if: Condition | None = None
     ) -> CollectionOverview:
-        """Set one or more of `collections.CHANGEABLE`; None: the default.
+        """Set one or more of `collections.CHANGEABLE`; None: the default. Without `keep_photos` those kept are erased.
 
         With `encrypt_embeddings` all that is stored is converted, so long as nobody else writes to the collection.
 
@@ -64,10 +76,13 @@ class CollectionStore:
             CollectionNotFound, PreconditionFailed
             InvalidRequest: there is nothing to change, or a value is impossible.
             Conflict: there is too much to convert.
-            EncryptionKeyMissing, SealBroken: what is stored cannot be encrypted, or decrypted.
+            EncryptionKeyMissing: there is no key to encrypt with what is to be kept, or an embedding needs one that is
+                not here.
+            SealBroken: an embedding was changed since it was encrypted.
         """
-        is_long = "encrypt_embeddings" in values
-        with self._pool.connection(deadline, is_long=is_long) as connection, connection.cursor() as cursor:
+        if values.get("keep_photos") is True:
+            self.require_key()
+        with self._pool.connection(deadline, is_long=True) as connection, connection.cursor() as cursor:
             return collections.change(cursor, name, values, only_if)
 
     def delete_collection(

@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.errors import CollectionNotFound, Conflict, GalleryBehind, InvalidRequest
-from recognizer.gallery import sealing, switching
+from recognizer.gallery import photos, sealing, switching
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.gallery.versions import Condition, require_version, version_of
@@ -47,6 +47,7 @@ ERASE = {
     "rejections": "DELETE FROM rejections USING people WHERE people.id = person_id AND people.collection_id = %s",
     "templates": "DELETE FROM templates USING spaces WHERE spaces.id = space_id AND spaces.collection_id = %s",
     "spaces": "DELETE FROM spaces WHERE collection_id = %s",
+    "photos": photos.FORGET,
     "faces": "DELETE FROM faces WHERE collection_id = %s",
     "people": "DELETE FROM people WHERE collection_id = %s",
 }
@@ -59,6 +60,7 @@ COUNT_LEFT = """
          + (SELECT count(*) FROM cohorts WHERE space_id IN (SELECT id FROM spaces WHERE collection_id = %(id)s))
          + (SELECT count(*) FROM templates WHERE collection_id = %(id)s)
          + (SELECT count(*) FROM spaces WHERE collection_id = %(id)s)
+         + (SELECT count(*) FROM photos WHERE collection_id = %(id)s)
          + (SELECT count(*) FROM faces WHERE collection_id = %(id)s)
          + (SELECT count(*) FROM people WHERE collection_id = %(id)s)
 """
@@ -89,6 +91,7 @@ class CollectionOverview:
     collection: Collection
     people: int
     faces: int
+    photos: int
     created_at: datetime
 
     @property
@@ -161,6 +164,7 @@ def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
         SELECT {MEMBERS},
                (SELECT count(*) FROM people WHERE collection_id = collection.id),
                (SELECT count(*) FROM faces WHERE collection_id = collection.id),
+               (SELECT count(*) FROM photos WHERE collection_id = collection.id),
                created_at
         FROM collections AS collection
         WHERE coalesce(%s, name_key) = name_key
@@ -206,7 +210,7 @@ def create(cursor: Cursor, name: str, values: Mapping[str, Value]) -> Collection
 def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Condition | None) -> CollectionOverview:
     """Set what `values` names, None for what the settings say; `Gallery.change_collection` says what it raises.
 
-    The revision stays: it counts changes of the people.
+    A collection that keeps no photos any more has none either. The revision stays: it counts changes of the people.
     """
     if not values:
         raise InvalidRequest(f"There is nothing to change; give one or more of {', '.join(CHANGEABLE)}.")
@@ -219,6 +223,8 @@ def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Cond
     cursor.execute(
         SQL("UPDATE collections SET {} WHERE name_key = %s").format(columns), (*values.values(), comparable(name))
     )
+    if values.get("keep_photos") is False:
+        cursor.execute(photos.FORGET, (collection_id,))
     return overview(cursor, name)
 
 

@@ -14,17 +14,12 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import execute_values
 
-from recognizer.errors import (
-    Conflict,
-    DuplicatePhoto,
-    EnrolmentRefused,
-    InvalidRequest,
-    PersonNotFound,
-)
+from recognizer.errors import Conflict, DuplicatePhoto, EnrolmentRefused, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import sealing, templates
+from recognizer.gallery import photos, sealing, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
+from recognizer.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +49,8 @@ class Enrolment:
         plain = asdict(self)
         for remark in (*plain["refused"], *plain["warnings"]):
             del remark["person"]
+            if not remark["issues"]:
+                del remark["issues"]
         return json.dumps(plain)
 
     @classmethod
@@ -68,7 +65,10 @@ class Enrolment:
             )
             for face in stored["enrolled"]
         )
-        remarks = {kind: tuple(Remark(**each) for each in stored.get(kind, ())) for kind in ("refused", "warnings")}
+        remarks = {
+            kind: tuple(Remark(**{**each, "issues": tuple(each.get("issues", ()))}) for each in stored.get(kind, ()))
+            for kind in ("refused", "warnings")
+        }
         return cls(**{**stored, "enrolled": tuple(enrolled), **remarks})
 
 
@@ -110,6 +110,7 @@ def enrol(
     refused: Sequence[Remark],
     warnings: Sequence[Remark],
     idempotency: Idempotency | None,
+    keyring: Keyring,
 ) -> Enrolment:
     """Store the faces; `Gallery.enrol` says what it promises and raises."""
     collection_id = lock_collection(cursor, collection)
@@ -123,6 +124,7 @@ def enrol(
         raise EnrolmentRefused(refused)
     person_id, name = _write_person(cursor, collection_id, person, who)
     enrolled = _write_faces(cursor, collection_id, person_id, new)
+    photos.keep(cursor, keyring, collection_id, person_id, [face.face_id for face in enrolled], new)
     templates.refresh(cursor, collection_id, person_id, {face.model_id for face in new})
     cursor.execute("SELECT count(*) FROM faces WHERE person_id = %s", (person_id,))
     (count,) = cursor.fetchall()[0]

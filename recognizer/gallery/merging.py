@@ -50,6 +50,7 @@ SEALED_FACES = "SELECT id, person_id, model_id, embedding, sealed FROM faces WHE
 
 MOVE = {
     "faces": "UPDATE faces SET person_id = %(into)s WHERE person_id = %(gone)s",
+    "photos": "UPDATE photos SET person_id = %(into)s WHERE person_id = %(gone)s",
     "rejections": "UPDATE rejections SET person_id = %(into)s WHERE person_id = %(gone)s",
     "idempotency_keys": """
         UPDATE idempotency_keys

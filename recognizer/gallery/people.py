@@ -28,6 +28,7 @@ ERASE = {
     "idempotency_keys": "DELETE FROM idempotency_keys WHERE person_id = %(person_id)s",
     "rejections": "DELETE FROM rejections WHERE person_id = %(person_id)s",
     "templates": templates.ERASE,
+    "photos": "DELETE FROM photos WHERE person_id = %(person_id)s",
     "faces": "DELETE FROM faces WHERE person_id = %(person_id)s",
     "people": "DELETE FROM people WHERE id = %(person_id)s",
 }
@@ -39,6 +40,7 @@ COUNT_LEFT = """
          + (SELECT count(*) FROM rejections WHERE person_id = %(id)s)
          + (SELECT count(*) FROM cohorts WHERE person_id = %(id)s)
          + (SELECT count(*) FROM templates WHERE person_id = %(id)s)
+         + (SELECT count(*) FROM photos WHERE person_id = %(id)s)
          + (SELECT count(*) FROM faces WHERE person_id = %(id)s)
          + (SELECT count(*) FROM people WHERE id = %(id)s)
 """
@@ -56,7 +58,8 @@ DETAILS = """
 """
 
 FACES = """
-    SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at
+    SELECT id, box_left, box_top, box_right, box_bottom, quality_score, quality_issues, model_id, created_at,
+           EXISTS (SELECT FROM photos WHERE face_id = faces.id)
     FROM faces WHERE person_id = %s ORDER BY created_at, id
 """
 
@@ -117,8 +120,8 @@ def details(cursor: Cursor, person_id: str, collection: str | None, min_revision
     where, name, external_id, metadata, created_at = row
     cursor.execute(FACES, (person_id,))
     faces = tuple(
-        StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), model_id, created)
-        for face_id, left, top, right, bottom, score, issues, model_id, created in cursor.fetchall()
+        StoredFace(face_id, Box(left, top, right, bottom), Quality(score, tuple(issues)), *others)
+        for face_id, left, top, right, bottom, score, issues, *others in cursor.fetchall()
     )
     return PersonDetails(Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces)
 

@@ -88,6 +88,7 @@ class Pool:
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
+        self.keyring = keyring or Keyring()
         self._pid = os.getpid()
         self._watchdog = Watchdog()
         self._supply = Supply(
@@ -96,7 +97,7 @@ class Pool:
             minimum=minimum,
             maximum=maximum,
             statement_timeout_seconds=statement_timeout_seconds,
-            keyring=keyring or Keyring(),
+            keyring=self.keyring,
         )
         self._changed = threading.Condition()
         self._breaker = Breaker(self._supply, self._changed, minimum=minimum, timeout_seconds=connect_timeout_seconds)

@@ -19,6 +19,7 @@ from recognizer.gallery.people import Erasure, PersonDetails
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.reading import EnrolledPeople, PersonFaces
 from recognizer.gallery.versions import Condition
+from recognizer.keyring import Keyring
 
 __all__ = [
     "Collection",
@@ -45,8 +46,8 @@ class Gallery(CollectionStore):
     `SealBroken`.
     """
 
-    def __init__(self, pool: Pool, opened: Opened | None = None) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: Pool, keyring: Keyring | None = None, opened: Opened | None = None) -> None:
+        super().__init__(pool, keyring)
         self._opened = opened or Opened(pool)
 
     def nearest(
@@ -98,7 +99,7 @@ class Gallery(CollectionStore):
 
         Photos that the person has already are refused as duplicates; they join `refused`, the photos
         that the caller has refused before; `warnings` are told of the photos that are stored. When no face is
-        left to store, nothing is changed at all.
+        left to store, nothing is changed at all. Photos are stored, encrypted, where the collection keeps them.
         `external_id` is set where there is none; `metadata`, when given, replaces what there is.
         With `idempotency`, the same request gets its first answer again for 24 hours.
 
@@ -108,12 +109,13 @@ class Gallery(CollectionStore):
                 key came with another request.
             EnrolmentRefused: there is nothing to store.
             InvalidRequest: the name, the external_id or the metadata cannot be stored.
+            EncryptionKeyMissing: the collection keeps photos, and there is no key to encrypt them with.
         """
         if (name is None) == (person_id is None):
             raise InvalidRequest("Say who this is: give either `name` or `person_id`.")
         who = Who(name, person_id, external_id, metadata)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency)
+            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency, self._keyring)
 
     def earlier_answer(self, collection: str, idempotency: Idempotency, deadline: Deadline) -> Enrolment | None:
         """What this request was answered before, so that its photos need not be looked at again.

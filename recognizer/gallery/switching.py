@@ -1,4 +1,4 @@
-"""Turns what is stored of embeddings into the other form, when a collection is switched, or to another key."""
+"""Turns all that is stored of a collection's embeddings into the other form, when the collection is switched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from psycopg2.sql import SQL, Composed, Identifier
 
 from recognizer.errors import Conflict
 from recognizer.gallery import sealing
-from recognizer.keyring import Keyring
 
 MAX_FACES = 20_000
 """So many faces are converted by one request: 10 seconds' work or so, in which nobody else writes to the collection."""
@@ -34,13 +33,13 @@ class Kind(NamedTuple):
         """The primary key."""
         return SQL(", ").join(Identifier(column) for column in self.key)
 
-    def write(self, cursor: Cursor, rows: Sequence[tuple[Any, ...]], also: bool = False) -> None:
+    def write(self, cursor: Cursor, rows: Sequence[tuple[Any, ...]]) -> None:
         """Give rows, each with its key, new values of `embedding` and `sealed`."""
         same = SQL(" AND ").join(SQL("stored.{0} = new.{0}").format(Identifier(column)) for column in self.key)
         update = SQL("""
             UPDATE {table} AS stored SET embedding = new.embedding, sealed = new.sealed {also}
             FROM (VALUES %s) AS new ({key}, embedding, sealed) WHERE {same}
-        """).format(table=Identifier(self.table), key=self.columns, same=same, also=self.also if also else SQL(""))
+        """).format(table=Identifier(self.table), key=self.columns, same=same, also=self.also)
         types = ", ".join(f"%s::{each}" for each in (*self.key.values(), self.plain, "bytea"))
         execute_values(cursor, update, rows, f"({types})", page_size=len(rows))
 
@@ -73,42 +72,7 @@ def switch(cursor: Cursor, collection_id: int, *, encrypt: bool) -> None:
     _require_few(cursor, collection_id)
     for kind in KINDS:
         for rows in _batches(cursor, kind, collection_id):
-            kind.write(cursor, [_converted(cursor, kind, row, encrypt) for row in rows], also=True)
-
-
-def reseal(cursor: Cursor, batch: int = BATCH) -> int:
-    """Encrypt up to so many embeddings with the key in use that another one was used for; how many it were.
-
-    Who is writing to a row just now is not waited for; the row's turn comes with a later call. What is known of the
-    embeddings in memory stays right.
-
-    Raises:
-        EncryptionKeyMissing: some were sealed with a key that is not here, or there is no key.
-        SealBroken
-    """
-    keyring = sealing.keyring_of(cursor)
-    sealing.require_key(keyring)
-    done = 0
-    for kind in KINDS:
-        if rows := _of_other_keys(cursor, kind, keyring, batch - done):
-            kind.write(cursor, [_resealed(keyring, kind, row) for row in rows])
-        done += len(rows)
-    return done
-
-
-def counts_by_key(cursor: Cursor) -> dict[str, int]:
-    """How many embeddings are sealed with which key, by the key's id."""
-    counts: dict[str, int] = {}
-    for kind in KINDS:
-        cursor.execute(
-            SQL("""
-                SELECT encode(substring(sealed FROM 2 FOR 8), 'hex'), count(*) FROM {}
-                WHERE sealed IS NOT NULL GROUP BY substring(sealed FROM 2 FOR 8)
-            """).format(Identifier(kind.table))
-        )
-        for key_id, count in cursor.fetchall():
-            counts[key_id] = counts.get(key_id, 0) + count
-    return counts
+            kind.write(cursor, [_converted(cursor, kind, row, encrypt) for row in rows])
 
 
 def _require_few(cursor: Cursor, collection_id: int) -> None:
@@ -138,23 +102,3 @@ def _converted(cursor: Cursor, kind: Kind, row: tuple[Any, ...], encrypt: bool) 
     place = kind.place(*key)
     vector = sealing.read(cursor, place, embedding, sealed)
     return (*key, *sealing.stored(cursor, place, vector, encrypt))
-
-
-def _of_other_keys(cursor: Cursor, kind: Kind, keyring: Keyring, limit: int) -> list[tuple[Any, ...]]:
-    # not <>, which has no index
-    cursor.execute(
-        SQL("""
-            SELECT {key}, sealed FROM {table}
-            WHERE sealed IS NOT NULL AND (substring(sealed FROM 2 FOR 8) < %(id)s
-                                          OR substring(sealed FROM 2 FOR 8) > %(id)s)
-            LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
-        """).format(key=kind.columns, table=Identifier(kind.table)),
-        {"id": bytes.fromhex(keyring.ids[0]), "limit": limit},
-    )
-    return cursor.fetchall()
-
-
-def _resealed(keyring: Keyring, kind: Kind, row: tuple[Any, ...]) -> tuple[Any, ...]:
-    *key, sealed = row
-    place = kind.place(*key)
-    return (*key, None, keyring.seal(keyring.open(bytes(sealed), place), place))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from recognizer.config import Settings
 from recognizer.errors import StartupError
@@ -23,6 +26,26 @@ def connection_to(settings: Settings, timeout_seconds: float) -> http.client.HTT
         return http.client.HTTPConnection(*address, timeout=timeout_seconds)
     unchecked = ssl._create_unverified_context()  # noqa: S323 - nothing secret is sent, and we know who listens there
     return http.client.HTTPSConnection(*address, timeout=timeout_seconds, context=unchecked)
+
+
+def readiness(settings: Settings, address: str | None = None, timeout_seconds: float = 3.0) -> dict[str, Any] | None:
+    """What GET /health/ready of our own server says, None while nobody answers.
+
+    Args:
+        address: where it listens, if not where the settings say, as `base_url` writes it.
+    """
+    if address is not None:
+        url = urlsplit(address)
+        settings = settings.model_copy(update={"host": url.hostname, "port": url.port})
+    connection = connection_to(settings, timeout_seconds)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = json.loads(connection.getresponse().read(65536))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else None
 
 
 def _reachable(host: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import http.client
-import json
 import os
 import socket
 import subprocess
@@ -24,7 +22,7 @@ from recognizer.host.processes import HURRY, KILL, STOP, spawn, stop_all, tell
 from recognizer.host.signals import Signals
 from recognizer.logs import LogFile
 from recognizer.metrics import MULTIPROCESS_DIR_ENV
-from recognizer.servers.address import connection_to
+from recognizer.servers.address import readiness
 
 COMMANDS = {
     "gunicorn": (sys.executable, "-m", "recognizer.servers.linux"),
@@ -54,7 +52,6 @@ _ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(32 * 2**20),
 }
 
-_HEALTH_SECONDS = 3.0
 _HURRY_SECONDS = 3.0
 _GRACE_SECONDS = 5.0  # beyond the server's own, for its exit
 _ORPHANS = ((STOP, 5.0), (KILL, 5.0))
@@ -166,15 +163,7 @@ class ServerChild:
 
     def health(self) -> Mapping[str, Any] | None:
         """What GET /health/ready says, None while nobody answers."""
-        connection = connection_to(self._settings, _HEALTH_SECONDS)
-        try:
-            connection.request("GET", "/health/ready")
-            answer = json.loads(connection.getresponse().read(65536))
-        except (OSError, http.client.HTTPException, ValueError):
-            return None
-        finally:
-            connection.close()
-        return answer if isinstance(answer, dict) else None
+        return readiness(self._settings)
 
     def stop(self, signals: Signals) -> None:
         """Let it finish the requests in flight, within `stop_timeout_seconds`; a second Ctrl-C ends the wait."""

@@ -16,7 +16,7 @@ from recognizer.faces import Analysis, Box, Face, Pixels
 from recognizer.vision.alignment import CHIP_PADDING, CHIP_PIXELS, AlignedFace, Aligner
 from recognizer.vision.detection import Detection
 from recognizer.vision.gate import Gate
-from recognizer.vision.images import DecodedImage, ImageLimits, decoded
+from recognizer.vision.images import DecodedImage, ImageLimits, as_png, decoded
 from recognizer.vision.quality import assess
 from recognizer.vision.weights import landmarks_file, landmarks_sha256
 
@@ -59,13 +59,16 @@ class PhotoEngine(ABC):
         self._settle = settle
         self._gate = Gate(slots, settings.queue_timeout_seconds)
 
-    def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
+    def analyse(
+        self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None, chips: bool = False
+    ) -> Analysis:
         """Find and encode the faces of one image.
 
         Args:
             data: an image file.
             deadline: kept between the stages, not within one.
             min_face_pixels: narrower faces are left out, in pixels of the image as sent; default: the setting.
+            chips: whether each face comes with its `chip`.
 
         Raises:
             ImageTooLarge, ImageUnsupported, ImageCorrupt: the image cannot be used.
@@ -85,7 +88,8 @@ class PhotoEngine(ABC):
                 embeddings = self._encode(image.pixels, [face for face, _ in aligned], deadline)
                 watch.lap("encode")
             faces = (
-                _face(face, score, each, image.scale) for (face, score), each in zip(aligned, embeddings, strict=True)
+                _face(face, score, each, image.scale, chips)
+                for (face, score), each in zip(aligned, embeddings, strict=True)
             )
             return Analysis(image.width, image.height, image.format, tuple(faces), watch.timings_ms)
 
@@ -134,11 +138,12 @@ def _as_sent(box: Box, scale: float) -> Box:
     return Box(*(round(edge / scale) for edge in (box.left, box.top, box.right, box.bottom)))
 
 
-def _face(aligned: AlignedFace, score: float, embedding: NDArray[np.float32], scale: float) -> Face:
+def _face(aligned: AlignedFace, score: float, embedding: NDArray[np.float32], scale: float, with_chip: bool) -> Face:
     return Face(
         box=_as_sent(aligned.box, scale),
         detection_score=score,
         quality=assess(aligned, score),
         landmarks=tuple((round(x / scale), round(y / scale)) for x, y in aligned.landmarks.tolist()),
         embedding=embedding,
+        chip=as_png(aligned.chips[0]) if with_chip else None,
     )

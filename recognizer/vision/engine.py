@@ -36,7 +36,9 @@ class Engine(Protocol):
     parts: Mapping[str, str]
     """What does the work, in words for the operator: engine, detector, provider."""
 
-    def analyse(self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None) -> Analysis:
+    def analyse(
+        self, data: bytes, deadline: Deadline, *, min_face_pixels: int | None = None, chips: bool = False
+    ) -> Analysis:
         """Find and encode the faces of one image; see `PhotoEngine.analyse`."""
 
     def load(self) -> tuple[int, int]:

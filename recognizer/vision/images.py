@@ -138,6 +138,14 @@ def resized(pixels: Pixels, height: int, width: int, box: tuple[float, float, fl
         return np.asarray(changed)
 
 
+def as_png(pixels: Pixels) -> bytes:
+    """The image, (H, W, 3) uint8 RGB, as a PNG file, which holds every pixel as it is."""
+    file = io.BytesIO()
+    with closing(Image.fromarray(pixels)) as image:
+        image.save(file, "PNG")
+    return file.getvalue()
+
+
 def _tame_pillow(limits: ImageLimits) -> None:
     """Undo what others may have done to Pillow's global state; cheap, and the same from every thread."""
     # importing face_recognition sets this, and half a face would be recognised as a whole one

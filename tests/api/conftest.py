@@ -14,6 +14,7 @@ from PIL import Image
 from recognizer import config
 from recognizer.app import create_app
 from recognizer.gallery.migrate import migrate
+from recognizer.keyring import new_key
 from recognizer.runtime import Runtime
 
 
@@ -25,6 +26,7 @@ def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
             "database_url": postgres_url,
             "data_dir": short_tmp / "api",
             "workers": 1,
+            "encryption_keys": new_key(),
             "max_image_bytes": 5 * 2**20,
             "max_request_bytes": 8 * 2**20,
         }

@@ -18,7 +18,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from recognizer.deadline import Deadline
-from recognizer.faces import Box, NewFace, Quality
+from recognizer.faces import Box, KeptPhoto, NewFace, Quality
 from recognizer.runtime import Runtime
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "security.md"
@@ -40,6 +40,8 @@ BODIES: dict[str, Callable[[Target], object]] = {
     "POST /v1/people/{person_id}/merge": lambda target: {"into": target.other_person_id},
 }
 """What is sent where a picture without a face would not do."""
+
+KEPT = KeptPhoto("image/jpeg", b"photo", b"chip")
 
 addresses = (f"10.{number // 65536}.{number // 256 % 256}.{number % 256}" for number in count())
 
@@ -83,6 +85,7 @@ def keys(client: FlaskClient, runtime: Runtime) -> Callable[[str], dict[str, str
     """Makes a key of each kind for a route that needs the given scope."""
     with runtime.pool.connection() as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO collections (name, name_key) VALUES ('other', 'other')")
+        cursor.execute("UPDATE collections SET keep_photos = true WHERE name = 'default'")
 
     def make(scope: str) -> dict[str, str | None]:
         enough = ["recognize"] if scope == "public" else [scope]
@@ -109,7 +112,7 @@ def keys(client: FlaskClient, runtime: Runtime) -> Callable[[str], dict[str, str
 
 @pytest.fixture
 def target(runtime: Runtime, no_face: bytes) -> Callable[[], Target]:
-    """Makes a person with a face and a rejection, another person, and a key, which a request may destroy."""
+    """Makes a person with a face, its photo and a rejection, another person, and a key; a request may destroy them."""
     numbers, picture = count(), base64.b64encode(no_face).decode()
 
     def make() -> Target:
@@ -117,7 +120,7 @@ def target(runtime: Runtime, no_face: bytes) -> Callable[[], Target]:
         random, deadline = np.random.default_rng(number), Deadline(30)
         embedding = random.normal(0, 0.1, 128).astype(np.float32)
         photo = hashlib.sha256(str(number).encode()).digest()
-        face = NewFace(0, Box(1, 2, 90, 100), Quality(0.9, ()), embedding, runtime.engine.model_id, photo)
+        face = NewFace(0, Box(1, 2, 90, 100), Quality(0.9, ()), embedding, runtime.engine.model_id, photo, KEPT)
         enrolment = runtime.gallery.enrol("default", [face], name=f"Person {number}", deadline=deadline)
         other = runtime.gallery.enrol("default", [face], name=f"Other {number}", deadline=deadline)
         rejection, _ = runtime.gallery.reject(

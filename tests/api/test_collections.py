@@ -40,6 +40,7 @@ def test_collections_are_listed_by_name_with_how_much_they_hold(client: FlaskCli
         "encrypt_embeddings": False,
         "people": 2,
         "faces": 3,
+        "photos": 0,
         "gallery_revision": 2,
     }
 
@@ -173,6 +174,7 @@ def test_a_collection_is_made_used_and_deleted(client: FlaskClient, photo: Photo
         "rejections": 0,
         "templates": 1,
         "spaces": 1,
+        "photos": 0,
         "faces": 2,
         "people": 1,
         "collections": 1,

@@ -86,11 +86,12 @@ class Stored:
 
 
 def seeded(client: FlaskClient, runtime: Runtime, small: dict[str, bytes]) -> Stored:
-    """A gallery with two people, a rejection, a spare collection and a spare key."""
+    """A gallery that keeps photos, with two people, a rejection, a spare collection and a spare key."""
     spare, _ = runtime.keys.create(scopes=["recognize"], collection=None, label="spare")
     _, secret = runtime.keys.create(scopes=["recognize", "enroll", "admin"], collection=None, label="tests")
     key = {"X-API-Key": secret}
     client.post("/v1/collections", json={"name": "spare"}, headers=key)
+    client.patch("/v1/collections/default", json={"keep_photos": True}, headers=key)
     for name in ("obama", "biden"):
         post(client, "/enroll", small[name], name=name, headers=key)
     people = client.get("/v1/people", headers=key).json["people"]

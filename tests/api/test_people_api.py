@@ -211,7 +211,7 @@ def test_two_who_are_one_are_merged(client: FlaskClient, photo: Photos, ada: str
         "request_id": merged.headers["X-Request-ID"],
         "person": of(client, ada),
         "merged": wrong,
-        "moved": {"faces": 1, "rejections": 0, "idempotency_keys": 0},
+        "moved": {"faces": 1, "photos": 0, "rejections": 0, "idempotency_keys": 0},
         "dropped": {"faces": 0, "rejections": 0},
         "gallery_revision": revision(client),
     }

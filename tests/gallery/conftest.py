@@ -22,7 +22,7 @@ from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.migrate import migrate
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
-from recognizer.keyring import Keyring, new_key
+from recognizer.keyring import Key, Keyring, new_key
 from recognizer.postgres.server import BundledPostgres
 
 DROP_TABLES = """
@@ -45,7 +45,7 @@ EMPTY = """
 
 OpenPool = Callable[..., Pool]
 
-KEY = new_key()
+KEY = Key.of_text(new_key())
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def open_pool(database_url: str) -> Iterator[OpenPool]:
                 "timeout_seconds": 5.0,
                 "connect_timeout_seconds": 5.0,
                 "statement_timeout_seconds": 10.0,
-                "keyring": Keyring.of_text(KEY),
+                "keyring": Keyring([KEY]),
             }
             return pools.enter_context(Pool(url, **{**plain, **settings}))
 
@@ -100,8 +100,20 @@ def pool(open_pool: OpenPool) -> Pool:
 
 
 @pytest.fixture
-def gallery(pool: Pool) -> Gallery:
-    return Gallery(pool)
+def key() -> Key:
+    """What the pools encrypt with."""
+    return KEY
+
+
+@pytest.fixture
+def keyring(key: Key) -> Keyring:
+    """The same as a keyring."""
+    return Keyring([key])
+
+
+@pytest.fixture
+def gallery(pool: Pool, keyring: Keyring) -> Gallery:
+    return Gallery(pool, keyring)
 
 
 @pytest.fixture(params=["plain", "encrypted"])

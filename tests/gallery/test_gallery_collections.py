@@ -160,6 +160,7 @@ def test_deleting_a_collection_leaves_nothing_of_it_and_all_of_the_others(
         "rejections": 1,
         "templates": 2,
         "spaces": 1,
+        "photos": 0,
         "faces": 4,
         "people": 2,
         "collections": 1,

@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import KEY, OpenPool
 
 from recognizer.deadline import Deadline
 from recognizer.errors import Conflict, EncryptionKeyMissing, SealBroken
 from recognizer.faces import Neighbourhood, NewFace
-from recognizer.gallery import cohorts, opened, sealing, switching
+from recognizer.gallery import cohorts, opened, resealing, sealing, switching
 from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.sealed_cohorts import Shut
 from recognizer.gallery.search import Limits, nearest
 from recognizer.gallery.store import Gallery
-from recognizer.keyring import Keyring, new_key
+from recognizer.keyring import Key, Keyring, new_key
 
+OpenPool = Callable[..., Pool]
 NewFaces = Callable[..., NewFace]
 Sql = Callable[[str], list[tuple[Any, ...]]]
 
@@ -41,7 +41,7 @@ def memory(pool: Pool) -> Opened:
 
 @pytest.fixture
 def gallery(pool: Pool, memory: Opened) -> Gallery:
-    return Gallery(pool, memory)
+    return Gallery(pool, opened=memory)
 
 
 @pytest.fixture
@@ -337,23 +337,31 @@ def test_too_many_faces_are_refused_before_anything_is_stored(
 
 
 def test_with_a_new_key_the_old_one_is_soon_needed_no_more(
-    gallery: Gallery, open_pool: OpenPool, encrypted: None, enrol: Enrol, new_face: NewFaces, deadline: Deadline
+    gallery: Gallery,
+    open_pool: OpenPool,
+    key: Key,
+    encrypted: None,
+    enrol: Enrol,
+    new_face: NewFaces,
+    deadline: Deadline,
 ) -> None:
     gallery.reject(enrol("Ada", 3), new_face().embedding, "model-1", "local", deadline)
     enrol("Grace")
     probe = [new_face().embedding]
     before = gallery.nearest("default", probe, "model-1", 1, deadline)
-    fresh = new_key()
-    both = Keyring.of_text(f"{fresh},{KEY}")
+    fresh = Key.of_text(new_key())
+    both = Keyring([fresh, key])
     pool = open_pool(keyring=both)
-    done = []
-    while not done or done[-1]:
-        with pool.connection(deadline) as connection, connection.cursor() as cursor:
-            done.append(switching.reseal(cursor, 3))
-    assert done == [3, 3, 1, 0]
-    with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        assert switching.counts_by_key(cursor) == {both.ids[0]: 7}
-    alone = Gallery(open_pool(keyring=Keyring.of_text(fresh)))
+    for each in resealing.SEALED:
+        last = None
+        while (batch := resealing.reseal_some(pool, both, each, key.id, last)) is not None:
+            assert not batch.damaged
+            last = batch.last
+    found = resealing.by_key(pool)
+    assert {what: dict(counts) for what, counts in found.items() if counts} == {
+        "embeddings": {fresh.id: 4}, "templates": {fresh.id: 2}, "rejected faces": {fresh.id: 1}
+    }  # fmt: skip
+    alone = Gallery(open_pool(keyring=Keyring([fresh])))
     assert alone.nearest("default", probe, "model-1", 1, deadline) == before
 
 

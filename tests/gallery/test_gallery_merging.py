@@ -63,7 +63,7 @@ def test_the_faces_of_both_are_one_persons(gallery: Gallery, enrol: Enrol, new_f
     enrol("Grace")
     merged = merge(gallery, wrong, ada)
     assert (merged.merged_id, merged.revision) == (wrong.person_id, 4)
-    assert merged.moved == {"faces": 1, "rejections": 0, "idempotency_keys": 0}
+    assert merged.moved == {"faces": 1, "photos": 0, "rejections": 0, "idempotency_keys": 0}
     assert merged.dropped == {"faces": 0, "rejections": 0}
     person, faces = merged.into
     assert (person.id, person.name, person.faces) == (ada.person_id, "Ada", 2)

@@ -168,7 +168,14 @@ def test_erasing_leaves_nothing_and_says_what_went(gallery: Gallery, add: Add, s
     add("Ada")
     add("Grace")
     receipt = gallery.delete_person(person_id, deadline)
-    assert receipt.deleted == {"people": 1, "faces": 2, "templates": 1, "rejections": 0, "idempotency_keys": 1}
+    assert receipt.deleted == {
+        "people": 1,
+        "faces": 2,
+        "photos": 0,
+        "templates": 1,
+        "rejections": 0,
+        "idempotency_keys": 1,
+    }
     assert (receipt.person_id, receipt.left, receipt.revision) == (person_id, 0, 4)
     assert sql("SELECT name FROM people") == [("Grace",)]
     assert sql("SELECT count(*) FROM faces") == [(1,)]

@@ -10,6 +10,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
+    {"client"},  # it goes into other people's programs, and takes nothing of the service along
     {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring"},
     {"vision", "gallery"},
     {
@@ -34,7 +35,10 @@ LAYERS = [
         "supervisor",
         "check",
         "calibrate_command",
+        "encryption_command",
         "transfer_command",
+        "enrolling",
+        "enroll_command",
         "options",
         "servers",
         "cli",
@@ -59,12 +63,22 @@ ROOMS = {
     "flask_limiter": {"api.exposure"},
     "limits": {"networks"},
     "waitress": {"servers.windows", "servers.waitress_channel"},
-    "click": {"calibrate_command", "transfer_command", "options", "cli", "supervisor"},
-    "tqdm": {"transfer_command"},
+    "click": {
+        "calibrate_command",
+        "enroll_command",
+        "enrolling.progress",
+        "transfer_command",
+        "options",
+        "cli",
+        "supervisor",
+        "encryption_command",
+    },
+    "tqdm": {"enrolling.progress", "transfer_command", "encryption_command"},
     "prometheus_client": {"metrics", "api.ops"},
     "pythonjsonlogger": {"logs"},
     "matplotlib": {"calibration.picture"},
     "scipy": {"decisions", "scene"},
+    "httpx": {"client"},
 }
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -30,6 +30,9 @@ CREATE INDEX templates_changed ON templates (space_id, revision) WHERE sealed IS
 
 -- by the key's id, for telling which keys are still needed
 
-CREATE INDEX faces_key ON faces (substring(sealed FROM 2 FOR 8)) WHERE sealed IS NOT NULL;
-CREATE INDEX templates_key ON templates (substring(sealed FROM 2 FOR 8)) WHERE sealed IS NOT NULL;
-CREATE INDEX rejections_key ON rejections (substring(sealed FROM 2 FOR 8)) WHERE sealed IS NOT NULL;
+CREATE INDEX faces_key ON faces (encode(substring(sealed FROM 2 FOR 8), 'hex'))
+    WHERE encode(substring(sealed FROM 2 FOR 8), 'hex') IS NOT NULL;
+CREATE INDEX templates_key ON templates (encode(substring(sealed FROM 2 FOR 8), 'hex'))
+    WHERE encode(substring(sealed FROM 2 FOR 8), 'hex') IS NOT NULL;
+CREATE INDEX rejections_key ON rejections (encode(substring(sealed FROM 2 FOR 8), 'hex'))
+    WHERE encode(substring(sealed FROM 2 FOR 8), 'hex') IS NOT NULL;
