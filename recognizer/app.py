@@ -20,6 +20,7 @@ from recognizer.api import (
     problems,
     rejections,
     stream,
+    trail,
     v1,
 )
 from recognizer.api.uploads import UploadRequest
@@ -56,6 +57,7 @@ def create_app(settings: Settings | None = None, runtime: Runtime | None = None)
     app.register_blueprint(collections.blueprint(), url_prefix="/v1")
     app.register_blueprint(calibration.blueprint(), url_prefix="/v1")
     app.register_blueprint(keys.blueprint(), url_prefix="/v1")
+    app.register_blueprint(trail.blueprint(), url_prefix="/v1")
     app.register_blueprint(stream.blueprint(), url_prefix="/v1")
     app.register_blueprint(ops.blueprint())
     app.register_blueprint(docs.blueprint())

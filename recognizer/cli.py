@@ -13,15 +13,18 @@ import click
 
 from recognizer import (
     __version__,
+    audit_command,
     config,
     encryption_command,
     enroll_command,
     installation,
+    retention_command,
     supervisor,
     transfer_command,
 )
 from recognizer.config import Settings
 from recognizer.errors import RecognizerError
+from recognizer.gallery import audit
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
 from recognizer.options import common_options
@@ -42,10 +45,14 @@ class Sentences(click.Group):
 
 @click.group(cls=Sentences, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="recognizer")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """A face-recognition service that people can leave running."""
+    context.with_resource(audit.acting(f"recognizer {context.invoked_subcommand}"))
 
 
+main.add_command(audit_command.audit)
+main.add_command(retention_command.retention)
 transfer_command.register(main)
 enroll_command.register(main)
 encryption_command.register(main)

@@ -17,7 +17,9 @@ from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
 from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.retention import RetentionKeeper
 from recognizer.gallery.store import Gallery
+from recognizer.gallery.trail import Trail
 from recognizer.metrics import Metrics, Tally
 from recognizer.news import News
 from recognizer.scene import Scenes
@@ -50,12 +52,14 @@ class Runtime:
             opening.callback(self.engine.close)
             opened = opening.enter_context(Opened(self.pool))
             opening.enter_context(CohortKeeper(self.pool, opened))
+            opening.enter_context(RetentionKeeper(self.pool))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
         self.gallery = Gallery(self.pool, settings.keyring, opened)
         self.holdings = Holdings(self.pool, settings.keyring)
         self.keys = Keys(self.pool)
+        self.trail = Trail(self.pool)
         self.service = Service(self.engine, self.gallery, settings)
         self.scenes = Scenes(self.engine, self.gallery, self.service)
         self.comparer = Comparer(self.engine, self.gallery, settings)

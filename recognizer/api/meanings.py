@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MEANINGS = {
+    "action": "What was done.",
+    "actor": "Who did it: an API key's id, `local`, a command or `retention`.",
     "box": "Which face is meant: its corners as /recognize gives them.",
     "collection": "Where the people are kept.",
     "cursor": "`next_cursor` of the page before.",
@@ -29,11 +31,13 @@ MEANINGS = {
     "picture": "Add the picture, PNG in base64.",
     "query": "A part of the name.",
     "scopes": "What it allows.",
+    "since": "From this moment on, with a time zone.",
     "sort": "The order; with a minus downwards.",
     "target_fpir": "The share of strangers that may be taken for somebody; null: as in the settings.",
     "keep_photos": "Whether the photos that are enrolled are kept, encrypted; `false` erases those kept so far.",
     "retention_days": "So many days after their latest photo was enrolled, people are erased; null: never.",
     "threshold": "The distance from which on nobody is the same; without it, decisions go by `target_fpir`.",
     "top_k": "How many candidates to name for each face.",
+    "until": "Before this moment, with a time zone.",
     "unique": "Nobody is found twice in one image.",
 }

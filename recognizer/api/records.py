@@ -186,6 +186,27 @@ class NewSecret(KeyAnswer):
     secret: Annotated[str, Field(description="The key itself: send it as X-API-Key.")]
 
 
+class AuditEntry(TypedDict):
+    """Something that was done, as the audit trail has it."""
+
+    number: Annotated[int, Field(description="Without gaps over the whole trail, of which this may be a part.")]
+    at: Moment
+    actor: Annotated[str, Field(description='An API key\'s id, "local", a command or "retention".')]
+    action: str
+    collection: str | None
+    subject: Annotated[str | None, Field(description="Whom it is about: the SHA-256 of the person's id, in hex.")]
+    detail: Annotated[dict[str, Any], Field(description="Numbers and words, by action; never anything of a person.")]
+    request_id: str | None
+    hash: Annotated[str, Field(description="SHA-256, in hex, over the entry and the hash of the one before.")]
+
+
+class AuditPage(TypedDict):
+    """A page of the audit trail, the newest entry first."""
+
+    entries: list[AuditEntry]
+    next_cursor: Annotated[str | None, Field(description="Gets the next page; null: this is the last.")]
+
+
 class Live(TypedDict):
     """The process answers."""
 

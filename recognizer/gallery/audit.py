@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from psycopg2.extensions import cursor as Cursor
+
+from recognizer.gallery.names import comparable
 
 Action = Literal[
     "enrolled",
@@ -53,7 +55,10 @@ _SERVICE = Actor()
 _ACTOR: ContextVar[Actor] = ContextVar("actor", default=_SERVICE)
 
 # of the database's clock, which all workers share; to the microsecond, as it is stored
-TAKE_TURN = "SELECT number, hash, clock_timestamp() FROM audit_head FOR UPDATE"
+TAKE_TURN = """
+    SELECT number, hash, clock_timestamp(), (SELECT name FROM collections WHERE name_key = %(key)s OR id = %(id)s)
+    FROM audit_head FOR UPDATE
+"""
 
 APPEND = """
     WITH entry AS (
@@ -85,7 +90,7 @@ class Entry(NamedTuple):
             self.actor,
             self.action,
             self.collection,
-            self.subject.hex() if self.subject else None,
+            None if self.subject is None else self.subject.hex(),
             self.detail,
             self.request_id,
         )
@@ -107,24 +112,27 @@ def append(
     action: Action,
     *,
     person_id: str | None = None,
-    collection: str | None = None,
-    **detail: int | float | bool | str | list[str] | dict[str, int] | None,
+    collection: str | int | None = None,
+    **detail: int | float | bool | str | list[str] | Mapping[str, int | float | bool | None] | None,
 ) -> None:
     """Add an entry, as the last thing before the commit.
 
     Args:
         person_id: whom it is about.
+        collection: by its name in any spelling, or by its internal id as long as it is there.
         detail: numbers and words that help to understand it; never anything of a person.
     """
-    cursor.execute(TAKE_TURN)
-    ((number, before, at),) = cursor.fetchall()
+    name = None if collection is None or isinstance(collection, int) else collection
+    internal_id = collection if isinstance(collection, int) else None
+    cursor.execute(TAKE_TURN, {"key": None if name is None else comparable(name), "id": internal_id})
+    ((number, before, at, known),) = cursor.fetchall()
     actor = _ACTOR.get()
     entry = Entry(
         number + 1,
         at,
         actor.name,
         action,
-        collection,
+        name if known is None else known,
         None if person_id is None else subject_of(person_id),
         json.dumps(detail, sort_keys=True),
         actor.request_id,

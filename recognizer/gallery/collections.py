@@ -11,7 +11,7 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.errors import CollectionNotFound, Conflict, GalleryBehind, InvalidRequest
-from recognizer.gallery import photos, sealing, switching
+from recognizer.gallery import audit, photos, sealing, switching
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.gallery.versions import Condition, require_version, version_of
@@ -64,6 +64,8 @@ COUNT_LEFT = """
          + (SELECT count(*) FROM faces WHERE collection_id = %(id)s)
          + (SELECT count(*) FROM people WHERE collection_id = %(id)s)
 """
+
+REVOKE_KEYS = "UPDATE api_keys SET revoked_at = now() WHERE collection_id = %s AND revoked_at IS NULL RETURNING id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +206,9 @@ def create(cursor: Cursor, name: str, values: Mapping[str, Value]) -> Collection
     )
     if not cursor.rowcount:
         raise Conflict("There is a collection of this name already; choose another name.")
-    return overview(cursor, kept)
+    made = overview(cursor, kept)
+    audit.append(cursor, "collection_created", collection=kept, values={**values})
+    return made
 
 
 def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Condition | None) -> CollectionOverview:
@@ -225,7 +229,9 @@ def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Cond
     )
     if values.get("keep_photos") is False:
         cursor.execute(photos.FORGET, (collection_id,))
-    return overview(cursor, name)
+    changed = overview(cursor, name)
+    audit.append(cursor, "collection_changed", collection=name, values={**values})
+    return changed
 
 
 def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionErasure:
@@ -237,20 +243,21 @@ def erase(cursor: Cursor, name: str, only_if: Condition | None) -> CollectionEra
     for table, statement in ERASE.items():
         cursor.execute(statement, (collection_id,))
         deleted[table] = cursor.rowcount
-    revoked, revision = 0, None
+    revoked: list[str] = []
+    revision = None
     if comparable(name) == DEFAULT:
         revision = grow_revision(cursor, collection_id)
         deleted["collections"] = 0
     else:
-        cursor.execute(
-            "UPDATE api_keys SET revoked_at = now() WHERE collection_id = %s AND revoked_at IS NULL", (collection_id,)
-        )
-        revoked = cursor.rowcount
+        cursor.execute(REVOKE_KEYS, (collection_id,))
+        revoked = [key_id for (key_id,) in cursor.fetchall()]
         cursor.execute("DELETE FROM collections WHERE id = %s", (collection_id,))
         deleted["collections"] = cursor.rowcount
     cursor.execute(COUNT_LEFT, {"id": collection_id})
     (left,) = cursor.fetchall()[0]
-    return CollectionErasure(found.collection.name, deleted, left, revoked, revision)
+    name = found.collection.name
+    audit.append(cursor, "collection_erased", collection=name, deleted=deleted, left=left, revoked_keys=revoked)
+    return CollectionErasure(name, deleted, left, len(revoked), revision)
 
 
 def _check(values: Mapping[str, Value]) -> None:

@@ -16,7 +16,7 @@ from psycopg2.extras import execute_values
 
 from recognizer.errors import Conflict, DuplicatePhoto, EnrolmentRefused, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import photos, sealing, templates
+from recognizer.gallery import audit, photos, sealing, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.keyring import Keyring
@@ -140,6 +140,7 @@ def enrol(
     )
     if idempotency:
         _remember(cursor, collection_id, idempotency, done)
+    audit.append(cursor, "enrolled", person_id=person_id, collection=collection_id, faces=len(enrolled))
     return done
 
 

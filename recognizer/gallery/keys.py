@@ -19,6 +19,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound, Conflict, InvalidRequest, KeyNotFound
+from recognizer.gallery import audit
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.recent import Recent
@@ -109,7 +110,9 @@ class Keys:
                     expires_at,
                 ),
             )
-            return _find(cursor, key_id), _written(key_id, secret)
+            record = _find(cursor, key_id)
+            _tell(cursor, "key_created", record)
+            return record, _written(key_id, secret)
 
     def list(self, deadline: Deadline | None = None, *, collection: str | None = None) -> list[KeyRecord]:
         """All keys, those that have ended too, oldest first."""
@@ -153,7 +156,9 @@ class Keys:
                 """,
                 (_sha256(secret), expires_at, record.id),
             )
-            return _find(cursor, record.id), _written(record.id, secret)
+            record = _find(cursor, record.id)
+            _tell(cursor, "key_rotated", record)
+            return record, _written(record.id, secret)
 
     def revoke(self, key_id: str, deadline: Deadline | None = None, *, collection: str | None = None) -> KeyRecord:
         """End a key's validity; a revoked key stays as it is.
@@ -163,8 +168,11 @@ class Keys:
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             record = _find(cursor, key_id, collection, lock=True)
-            cursor.execute("UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = %s", (record.id,))
-            return _find(cursor, record.id)
+            if record.revoked_at is None:
+                cursor.execute("UPDATE api_keys SET revoked_at = now() WHERE id = %s", (record.id,))
+                record = _find(cursor, record.id)
+                _tell(cursor, "key_revoked", record)
+            return record
 
     def verify(self, presented: str, deadline: Deadline | None = None, *, may_recall: bool = False) -> KeyRecord | None:
         """The record of the key that somebody presents, or None when it is not valid.
@@ -232,6 +240,12 @@ PRESENTED = """
     ORDER BY id DESC LIMIT 1
 """
 """The key of that id, or nobody's, which is as much to fetch and to read."""
+
+
+def _tell(cursor: Cursor, action: audit.Action, key: KeyRecord) -> None:
+    """Tell of a key in the audit trail, without its label, which may be somebody's name."""
+    expires = None if key.expires_at is None else key.expires_at.astimezone(UTC).isoformat()
+    audit.append(cursor, action, collection=key.collection, key=key.id, scopes=list(key.scopes), expires_at=expires)
 
 
 def _check_end(expires_at: datetime | None) -> None:

@@ -7,7 +7,6 @@ index.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import uuid
@@ -20,12 +19,10 @@ from psycopg2.sql import SQL, Composable, Identifier
 
 from recognizer.errors import InvalidRequest
 from recognizer.faces import Person
-from recognizer.gallery import collections
+from recognizer.gallery import audit, collections, cursors
 from recognizer.gallery.names import comparable, tidy
 
 MAX_PAGE = 1000
-
-NOT_OURS = "The `cursor` is not one that this service has given out; begin again without it."
 
 
 class Order(NamedTuple):
@@ -86,10 +83,13 @@ def page(
         Person(person_id, found.name, name, external_id, metadata, faces, created_at)
         for person_id, name, external_id, metadata, created_at, _, faces in rows[:limit]
     ]
+    audit.append(cursor, "listed", collection=found.name, people=len(people))
     if len(rows) <= limit:
         return people, None
     person_id, *_, created_at, name_key, _ = rows[limit - 1]
-    return people, _cursor(query, [name_key] if order.columns == BY_NAME else [created_at.isoformat(), person_id])
+    return people, cursors.written(
+        query.digest(), [name_key] if order.columns == BY_NAME else [created_at.isoformat(), person_id]
+    )
 
 
 def statement(
@@ -120,22 +120,13 @@ def _literally(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _cursor(query: PeopleQuery, place: list[str]) -> str:
-    return base64.urlsafe_b64encode(json.dumps([query.digest(), *place], ensure_ascii=False).encode()).decode()
-
-
 def _place(given: str, query: PeopleQuery, order: Order) -> list[str]:
     """After whom a cursor says to go on: a value for each column of the order.
 
     Raises:
         InvalidRequest: it is none of ours, or one of another query.
     """
-    try:
-        digest, *place = json.loads(base64.b64decode(given, altchars=b"-_", validate=True))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise InvalidRequest(NOT_OURS) from error
-    if digest != query.digest():
-        raise InvalidRequest("The `cursor` is of another query; send it with the options of the page it came with.")
+    place = cursors.place(given, query.digest())
     try:
         if order.columns == BY_NAME:
             (name_key,) = place
@@ -143,4 +134,4 @@ def _place(given: str, query: PeopleQuery, order: Order) -> list[str]:
         created_at, person_id = place
         return [datetime.fromisoformat(created_at).astimezone(UTC).isoformat(), str(uuid.UUID(person_id))]
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
-        raise InvalidRequest(NOT_OURS) from error
+        raise InvalidRequest(cursors.NOT_OURS) from error

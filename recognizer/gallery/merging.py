@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest
 from recognizer.faces import Embedding, Person, space_of
-from recognizer.gallery import people, sealing, templates
+from recognizer.gallery import audit, people, sealing, templates
 from recognizer.gallery.people import PersonDetails
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.turns import grow_revision
@@ -101,7 +101,18 @@ def merge(cursor: Cursor, person_id: str, into: str, collection: str | None, onl
     people.erase_rows(cursor, gone.id)
     templates.renew(cursor, collection_id, kept.id)
     revision = grow_revision(cursor, collection_id)
-    return Merger(gone.id, people.details(cursor, kept.id, collection), moved, dropped, revision)
+    merger = Merger(gone.id, people.details(cursor, kept.id, collection), moved, dropped, revision)
+    _tell(cursor, merger, collection_id)
+    return merger
+
+
+def _tell(cursor: Cursor, merger: Merger, collection_id: int) -> None:
+    """Tell of it in the audit trail of either, each with the subject of the other, for whoever knows but one id."""
+    gone, kept = merger.merged_id, merger.into.person.id
+    other = audit.subject_of(kept).hex()
+    audit.append(cursor, "merged", person_id=gone, collection=collection_id, into=other, moved=merger.moved)
+    other = audit.subject_of(gone).hex()
+    audit.append(cursor, "merged", person_id=kept, collection=collection_id, gone=other, moved=merger.moved)
 
 
 def _drop_sealed_refuted(cursor: Cursor, *people_ids: str) -> int:

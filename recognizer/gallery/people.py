@@ -12,7 +12,7 @@ from psycopg2.sql import SQL, Identifier
 
 from recognizer.errors import Conflict, FaceNotFound, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, Person, Quality, StoredFace
-from recognizer.gallery import collections, templates
+from recognizer.gallery import audit, collections, templates
 from recognizer.gallery.enrolment import Idempotency, as_json, plain_metadata, valid_id
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision
@@ -126,6 +126,13 @@ def details(cursor: Cursor, person_id: str, collection: str | None, min_revision
     return PersonDetails(Person(person_id, where, name, external_id, metadata, len(faces), created_at), faces)
 
 
+def look_up(cursor: Cursor, person_id: str, collection: str | None, min_revision: int) -> PersonDetails:
+    """The same for somebody who wants to know, of which the audit trail tells."""
+    found = details(cursor, person_id, collection, min_revision)
+    audit.append(cursor, "looked_up", person_id=found.person.id, collection=found.person.collection)
+    return found
+
+
 def home(cursor: Cursor, person_id: str, idempotency: Idempotency | None) -> str:
     """The collection of a person; `Gallery.home` says what it promises and raises."""
     key, digest = (idempotency.key_sha256, idempotency.digest) if idempotency else (None, None)
@@ -173,7 +180,9 @@ def change(
     with plain_metadata():
         cursor.execute(SQL("UPDATE people SET {} WHERE id = %s").format(assignments), (*new.values(), person_id))
     revision = grow_revision(cursor, collection_id)
-    return details(cursor, person_id, collection), revision
+    changed = details(cursor, person_id, collection)
+    audit.append(cursor, "changed", person_id=person_id, collection=collection_id, members=sorted(values))
+    return changed, revision
 
 
 def _columns(values: Mapping[str, Any]) -> dict[str, str | None]:
@@ -219,16 +228,33 @@ def remove_face(
         raise FaceNotFound(NO_SUCH_FACE)
     templates.renew(cursor, collection_id, person_id)
     revision = grow_revision(cursor, collection_id)
-    return details(cursor, person_id, collection), revision
+    left = details(cursor, person_id, collection)
+    audit.append(cursor, "face_removed", person_id=person_id, collection=collection_id, left=left.person.faces)
+    return left, revision
 
 
 def erase(cursor: Cursor, person_id: str, collection: str | None, only_if: Condition | None) -> Erasure:
     """Delete all that is held on a person; `Gallery.delete_person` says what it promises and raises."""
     person_id, collection_id = lock(cursor, person_id, collection, only_if)
+    erasure = erase_locked(cursor, person_id, collection_id)
+    tell_of_erasure(cursor, "erased", erasure, collection_id)
+    return erasure
+
+
+def erase_locked(cursor: Cursor, person_id: str, collection_id: int) -> Erasure:
+    """The same, without an entry in the audit trail, for who holds the collection's lock."""
     deleted = erase_rows(cursor, person_id)
     cursor.execute(COUNT_LEFT, {"id": person_id})
     (left,) = cursor.fetchall()[0]
     return Erasure(person_id, deleted, left, grow_revision(cursor, collection_id))
+
+
+def tell_of_erasure(cursor: Cursor, action: audit.Action, erasure: Erasure, collection_id: int) -> None:
+    """Tell of it in the audit trail, as the last thing before the commit; the receipt is in the entry."""
+    deleted = {**erasure.deleted}
+    audit.append(
+        cursor, action, person_id=erasure.person_id, collection=collection_id, deleted=deleted, left=erasure.left
+    )
 
 
 def erase_rows(cursor: Cursor, person_id: str) -> dict[str, int]:

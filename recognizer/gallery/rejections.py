@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest, RejectionNotFound
 from recognizer.faces import Embedding, Rejection, space_of
-from recognizer.gallery import people, sealing
+from recognizer.gallery import audit, people, sealing
 from recognizer.gallery.turns import grow_revision
 
 MAX_OF_ONE_PERSON = 1000
@@ -47,7 +47,9 @@ def add(
         " VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
         (rejection_id, person_id, collection_id, *kept, model_id, space_of(model_id), by),
     )
-    return Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
+    rejection, revision = Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
+    audit.append(cursor, "rejected", person_id=person_id, collection=collection_id)
+    return rejection, revision
 
 
 def of_person(cursor: Cursor, person_id: str, collection: str | None, min_revision: int = 0) -> tuple[Rejection, ...]:
@@ -57,7 +59,10 @@ def of_person(cursor: Cursor, person_id: str, collection: str | None, min_revisi
         "SELECT id, model_id, created_at, created_by FROM rejections WHERE person_id = %s ORDER BY created_at, id",
         (person_id,),
     )
-    return tuple(Rejection(*row) for row in cursor.fetchall())
+    found = tuple(Rejection(*row) for row in cursor.fetchall())
+    where = people.home(cursor, person_id, None)
+    audit.append(cursor, "looked_up", person_id=person_id, collection=where, rejections=len(found))
+    return found
 
 
 def undo(cursor: Cursor, person_id: str, rejection_id: str, collection: str | None) -> int:
@@ -66,7 +71,9 @@ def undo(cursor: Cursor, person_id: str, rejection_id: str, collection: str | No
     cursor.execute("DELETE FROM rejections WHERE id = %s AND person_id = %s", (_valid_id(rejection_id), person_id))
     if not cursor.rowcount:
         raise RejectionNotFound("This person has no such rejection (any more); list them to see which there are.")
-    return grow_revision(cursor, collection_id)
+    revision = grow_revision(cursor, collection_id)
+    audit.append(cursor, "rejection_undone", person_id=person_id, collection=collection_id)
+    return revision
 
 
 def _valid_id(rejection_id: str) -> str:

@@ -166,7 +166,7 @@ class Gallery(CollectionStore):
                 a collection that the person may be in (any, without `collection`).
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return people.details(cursor, person_id, collection, min_revision)
+            return people.look_up(cursor, person_id, collection, min_revision)
 
     def change_person(
         self,

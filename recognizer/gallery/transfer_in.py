@@ -145,7 +145,7 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
     audit.append(
         cursor,
         "imported",
-        collection=collection,
+        collection=collection_id,
         people=tally.people,
         people_completed=tally.people_completed,
         faces=tally.faces,

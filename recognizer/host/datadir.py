@@ -19,7 +19,7 @@ from recognizer.host.account import Account
 
 LOCK = "lock"
 HOLDER = "running.json"
-_OURS = {LOCK, HOLDER, "postgres", "models", "metrics", "database-password", "encryption-keys"}
+_OURS = {LOCK, HOLDER, "postgres", "models", "metrics", "database-password", "encryption-keys", "audit-head"}
 """What the service makes there. A folder that holds anything else is somebody's: it keeps its permissions."""
 
 # The folder's owner, SYSTEM and the administrators, by the ids they have on every Windows in every language.

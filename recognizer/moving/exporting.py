@@ -43,11 +43,12 @@ def export(
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
         FileNotWritten: nothing is left behind then.
     """
-    with written(path, force=force) as writer, snapshot(pool, collection, deadline) as state:
-        found = state.collection
-        total = found.people + 2 * found.faces + 2 * found.rejections
-        with progress("Exporting", "row", total) as advance:
-            _write_members(writer, state, advance)
+    with written(path, force=force) as writer:
+        with snapshot(pool, collection, deadline) as state:
+            found = state.collection
+            total = found.people + 2 * found.faces + 2 * found.rejections
+            with progress("Exporting", "row", total) as advance:
+                _write_members(writer, state, advance)
         manifest = Manifest(
             format=FORMAT,
             format_version=VERSION,

@@ -105,6 +105,7 @@ def of_keys(scribe: Scribe) -> None:
     camera = {"scopes": ["recognize"], "collection": "default", "label": "door camera", "expires_in_days": 365}
     made = scribe.send("POST", "/v1/keys", camera)
     scribe.send("GET", "/v1/keys")
+    scribe.send("GET", f"/v1/audit?actor={own['id']}")
     scribe.send("POST", f"/v1/keys/{made['id']}/rotate", {"expires_in_days": 365})
     scribe.send("DELETE", f"/v1/keys/{made['id']}")
 
