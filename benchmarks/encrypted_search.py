@@ -15,12 +15,15 @@ from __future__ import annotations
 import argparse
 import gc
 import hashlib
+import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as the service has it
 
 import numpy as np
 import psutil
@@ -198,7 +201,7 @@ def main() -> int:
     parser.add_argument("--probes", type=int, default=200, help="faces searched at each size (default: %(default)s)")
     parser.add_argument("--database-url", help="an empty database to use; ALL PEOPLE IN IT ARE DELETED")
     options = parser.parse_args()
-    switching.MAX_FACES = sys.maxsize
+    switching.MAX_FACES = switching.MAX_PEOPLE_TO_INDEX = sys.maxsize
     results = []
     with database(options.database_url) as (url, _):
         migrate(url, 60)

@@ -64,10 +64,14 @@ class _Person:
         )
 
 
-def at_once(cursor: Cursor, opened: Opened, ask: Ask) -> Neighbourhood | None:
-    """Answer from what is in memory already; None: it is not there, or not of this moment."""
+def at_once(cursor: Cursor, opened: Opened, ask: Ask, revision: int) -> Neighbourhood | None:
+    """Answer from what is in memory already; None: it is not there, or not of this moment.
+
+    Args:
+        revision: the collection's; another one in memory is not even tried.
+    """
     snapshot = opened.at_hand(ask.space_id)
-    return None if snapshot is None else _answer(cursor, snapshot, ask)
+    return None if snapshot is None or snapshot.revision != revision else _answer(cursor, snapshot, ask)
 
 
 def nearest(opened: Opened, ask: Ask, deadline: Deadline) -> Neighbourhood | None:

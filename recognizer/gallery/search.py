@@ -57,7 +57,7 @@ class Size(NamedTuple):
 
 
 SIZE = """
-    SELECT CASE WHEN collection.encrypt_embeddings THEN space.id END,
+    SELECT CASE WHEN collection.encrypt_embeddings THEN space.id END, collection.revision,
            space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint
     FROM collections AS collection JOIN spaces AS space ON space.collection_id = collection.id
     WHERE collection.name_key = %(collection)s AND space.name = %(space)s
@@ -219,14 +219,14 @@ def nearest(
     while True:  # once; and again where the collection is switched meanwhile
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
             cursor.execute(SIZE, arguments)
-            sealed_space, *of_space = cursor.fetchone() or (None,)
+            sealed_space, revision, *of_space = cursor.fetchone() or (None, 0)
             size = Size(*of_space) if of_space else None
             if sealed_space is None:
                 found = _plain(cursor, size, limits, k, arguments)
             else:
                 by_faces = limits.way(size) is ALL_FACES
                 ask = Ask(sealed_space, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
-                found = sealed_search.at_once(cursor, opened, ask)
+                found = sealed_search.at_once(cursor, opened, ask, revision)
         if found is None and sealed_space is not None:
             found = sealed_search.nearest(opened, ask, deadline)
         if found is not None:

@@ -15,6 +15,9 @@ from recognizer.gallery import sealing
 MAX_FACES = 20_000
 """So many faces are converted by one request: 10 seconds' work or so, in which nobody else writes to the collection."""
 
+MAX_PEOPLE_TO_INDEX = 3_000
+"""And when they become plain, those of so many people, of whom each takes milliseconds to get into the index."""
+
 BATCH = 1_000
 
 
@@ -69,19 +72,24 @@ def switch(cursor: Cursor, collection_id: int, *, encrypt: bool) -> None:
         return
     if encrypt:
         sealing.require_key(sealing.keyring_of(cursor))
-    _require_few(cursor, collection_id)
+    _require_few(cursor, collection_id, MAX_FACES if encrypt else MAX_PEOPLE_TO_INDEX)
     for kind in KINDS:
         for rows in _batches(cursor, kind, collection_id):
             kind.write(cursor, [_converted(cursor, kind, row, encrypt) for row in rows])
 
 
-def _require_few(cursor: Cursor, collection_id: int) -> None:
-    cursor.execute("SELECT count(*) FROM faces WHERE collection_id = %s", (collection_id,))
-    ((faces,),) = cursor.fetchall()
-    if faces > MAX_FACES:
+def _require_few(cursor: Cursor, collection_id: int, max_people: int) -> None:
+    cursor.execute(
+        "SELECT (SELECT count(*) FROM faces WHERE collection_id = %(id)s),"
+        " (SELECT count(*) FROM templates WHERE collection_id = %(id)s)",
+        {"id": collection_id},
+    )
+    ((faces, people),) = cursor.fetchall()
+    if faces > MAX_FACES or people > max_people:
         raise Conflict(
-            f"This collection has {faces:,} faces, and embeddings of at most {MAX_FACES:,} are converted in one go; "
-            "make a new collection with encrypt_embeddings as wanted, and `recognizer export` and `import` into it."
+            f"This collection has {faces:,} faces of {people:,} people; in one go at most {MAX_FACES:,} faces are "
+            f"encrypted, or decrypted those of {MAX_PEOPLE_TO_INDEX:,} people. Make a new collection with "
+            "encrypt_embeddings as wanted, and `recognizer export` and `recognizer import` into it."
         )
 
 

@@ -264,13 +264,3 @@ def test_who_is_enrolled_meanwhile_keeps_nobody_from_changing_the_settings(
     client.delete(path)
     client.post("/v1/collections", json={"name": doors, "threshold": 0.5})
     assert_problem(client.patch(path, json={"threshold": 0.6}, headers=old), 412, "precondition_failed")
-
-
-def test_without_a_key_nothing_can_be_encrypted(client: FlaskClient) -> None:
-    for answer in (
-        client.patch("/v1/collections/default", json={"encrypt_embeddings": True}),
-        client.post("/v1/collections", json={"name": "Doors", "encrypt_embeddings": True}),
-    ):
-        assert (answer.status_code, answer.json["code"]) == (503, "encryption_key_missing")
-        assert "recognizer encryption create-key" in answer.json["detail"]
-    assert [each["name"] for each in client.get("/v1/collections").json["collections"]] == ["default"]

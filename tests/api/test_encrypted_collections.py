@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from calls import Photos, enroll, post
 from flask.testing import FlaskClient
 
-from recognizer import config
-from recognizer.gallery.migrate import migrate
-from recognizer.keyring import new_key
 from recognizer.runtime import Runtime
 
 ON, OFF = {"encrypt_embeddings": True}, {"encrypt_embeddings": False}
-
-
-@pytest.fixture(scope="module")
-def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
-    """As that of the other tests, with a key."""
-    migrate(postgres_url, 60)
-    given = {"database_url": postgres_url, "data_dir": short_tmp / "api", "workers": 1, "encryption_keys": new_key()}
-    runtime = Runtime(config.load(given))
-    yield runtime
-    runtime.close()
 
 
 def decided(answer: Any) -> list[tuple[Any, ...]]:
