@@ -156,6 +156,22 @@ def test_only_who_has_changed_is_decrypted_again(
     assert any(ada in place for place in decryptions)
 
 
+def test_what_one_worker_enrols_or_erases_the_others_know_at_once(
+    gallery: Gallery, pool: Pool, encrypted: None, enrol: Enrol, new_face: NewFaces, deadline: Deadline
+) -> None:
+    others = [Gallery(pool) for _ in range(2)]
+    probe = new_face().embedding
+    people: list[str] = []
+    for number in range(12):
+        people.append(enrol(f"person {number}", 1 + number % 3))
+        if number % 4 == 3:
+            gallery.delete_person(people.pop(0), deadline)
+        for other in others[: 1 + number % 2]:  # the second one is behind now and then
+            found = other.nearest("default", [probe], "model-1", 1, deadline)
+            assert {near.person_id for near in found.of_probes[0]} == set(people)
+            assert found.people == len(people)
+
+
 def test_the_erased_leave_the_memory_with_the_next_search_of_anybody(
     gallery: Gallery, memory: Opened, encrypted: None, enrol: Enrol, new_face: NewFaces, sql: Sql, deadline: Deadline
 ) -> None:
