@@ -141,8 +141,8 @@ def _encryption(settings: Settings) -> str:
         raise StartupError(missing_sentence(found, keyring))
     if keeps and not keyring:
         raise StartupError(
-            "A collection keeps photos, and there is no key to encrypt them with: nobody can be enrolled in it. Put "
-            "the key file back, or make a key with `recognizer encryption create-key`."
+            "A collection keeps photos or encrypts embeddings, and there is no key to do it with: nobody can be "
+            "enrolled in it. Put the key file back, or make a key with `recognizer encryption create-key`."
         )
     if not keyring:
         return "no key, no photos; `recognizer encryption create-key` makes one"
@@ -150,8 +150,8 @@ def _encryption(settings: Settings) -> str:
 
 
 def _needed_keys(settings: Settings) -> tuple[dict[str, Counter[str]], bool]:
-    """How much needs each key, and whether a collection keeps photos; nothing where there is no database yet."""
+    """How much needs each key, and whether a collection encrypts anything; nothing where there is no database yet."""
     if settings.database_url is None and not Cluster(settings.data_dir).data.exists():
         return {}, False
     with installation.database(settings) as url, Pool.open(settings, url) as pool:
-        return resealing.by_key(pool), resealing.keeps_photos(pool)
+        return resealing.by_key(pool), resealing.needs_key(pool)

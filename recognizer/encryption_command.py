@@ -105,7 +105,7 @@ def re_encrypt(config_file: Path | None, data_dir: Path | None) -> None:
         raise ConfigError("There is no encryption key; make one with `recognizer encryption create-key`.")
     _require_service_has(settings, keyring.ids[0])
     with _pool(settings) as pool:
-        damaged = _reseal_all(pool, keyring)
+        damaged = _reseal_all(pool)
         found = resealing.by_key(pool)
     if damaged:
         raise SealBroken(f"{damaged:,} of them were changed since they were encrypted; restore these from a backup.")
@@ -189,25 +189,25 @@ def _pool(settings: Settings) -> Iterator[Pool]:
         yield pool
 
 
-def _reseal_all(pool: Pool, keyring: Keyring) -> int:
+def _reseal_all(pool: Pool) -> int:
     """Encrypt anew whatever can be; returns how much is damaged."""
     found = resealing.by_key(pool)
-    to_do = sum(found[each.what][key_id] for each in resealing.SEALED for key_id in keyring.ids[1:])
+    to_do = sum(found[each.what][key_id] for each in resealing.SEALED for key_id in pool.keyring.ids[1:])
     if not to_do:
         return 0
-    resealing.begin(pool, keyring, to_do)
+    resealing.begin(pool, to_do)
     damaged = set()
-    with tqdm(total=to_do, unit=" photos", dynamic_ncols=True, disable=None, leave=False) as bar:
+    with tqdm(total=to_do, unit=" rows", dynamic_ncols=True, disable=None, leave=False) as bar:
         for _ in range(PASSES):
             for each in resealing.SEALED:
-                for key_id in keyring.ids[1:]:
-                    damaged |= _reseal_table(pool, keyring, each, key_id, bar.update)
+                for key_id in pool.keyring.ids[1:]:
+                    damaged |= _reseal_table(pool, each, key_id, bar.update)
     return len(damaged)
 
 
-def _reseal_table(pool: Pool, keyring: Keyring, sealed: Sealed, key_id: str, advance: Advance) -> set[tuple[str, ...]]:
+def _reseal_table(pool: Pool, sealed: Sealed, key_id: str, advance: Advance) -> set[tuple[str, ...]]:
     last, damaged = None, set()
-    while (batch := resealing.reseal_some(pool, keyring, sealed, key_id, last)) is not None:
+    while (batch := resealing.reseal_some(pool, sealed, key_id, last)) is not None:
         last = batch.last
         damaged |= {(sealed.table, *row) for row in batch.damaged}
         advance(batch.done)

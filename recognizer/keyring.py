@@ -14,7 +14,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -76,16 +76,29 @@ class Keyring:
         """What the keys are called, the one in use first."""
         return tuple(self._keys)
 
+    def require(self, key_ids: Iterable[str] = ()) -> None:
+        """See to it that there is a key to seal with, and that all of `key_ids` are here to open with.
+
+        Raises:
+            EncryptionKeyMissing
+        """
+        if missing := sorted(set(key_ids) - set(self._keys)):
+            raise EncryptionKeyMissing(
+                f"This was encrypted with the key {missing[0]}, which the service does not have; add it to its keys."
+            )
+        if not self._keys:
+            raise EncryptionKeyMissing(
+                "Kept photos, and embeddings where that is wanted, are only stored encrypted, and there is no key to "
+                "do it with; make one with `recognizer encryption create-key`, and reload the service."
+            )
+
     def seal(self, plain: bytes, place: str) -> bytes:
         """Encrypt for a place, such as `photo:<face id>`, with the key in use.
 
         Raises:
             EncryptionKeyMissing: there is no key.
         """
-        if not self._keys:
-            raise EncryptionKeyMissing(
-                "There is no encryption key; make one with `recognizer encryption create-key`, and start again."
-            )
+        self.require()
         key_id, key = next(iter(self._keys.items()))
         header, nonce = _VERSION + bytes.fromhex(key_id), secrets.token_bytes(_NONCE_BYTES)
         return header + nonce + key.encrypt(nonce, plain, header + place.encode())
@@ -98,10 +111,7 @@ class Keyring:
             SealBroken: it was changed, or sealed for another place.
         """
         key_id = key_id_of(sealed)
-        if key_id not in self._keys:
-            raise EncryptionKeyMissing(
-                f"This was encrypted with the key {key_id}, which the service does not have; add it to its keys."
-            )
+        self.require([key_id])
         nonce = sealed[_HEADER_BYTES : _HEADER_BYTES + _NONCE_BYTES]
         try:
             return self._keys[key_id].decrypt(

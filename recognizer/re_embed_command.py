@@ -43,7 +43,7 @@ def re_embed(config_file: Path | None, data_dir: Path | None, collection: str | 
         if collection is not None:
             with pool.connection(Deadline(settings.request_timeout_seconds)) as connection:
                 collection_id, _ = find_with_id(connection.cursor(), collection, 0)
-        old = OldFaces(pool, settings.keyring, engine.model_id, collection_id)
+        old = OldFaces(pool, engine.model_id, collection_id)
         waiting = old.waiting()
         click.echo(f"{waiting.with_photo:,} faces of another model than {engine.model_id} have a kept photo.")
         if waiting.without_photo:

@@ -15,6 +15,7 @@ from recognizer.gallery.holdings import Holdings
 from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.retention import RetentionKeeper
 from recognizer.gallery.store import Gallery
@@ -53,13 +54,14 @@ class Runtime:
             self.key_uses = opening.enter_context(KeyUses(self.pool))
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
-            opening.enter_context(CohortKeeper(self.pool))
+            opened = opening.enter_context(Opened(self.pool))
+            opening.enter_context(CohortKeeper(self.pool, opened))
             opening.enter_context(RetentionKeeper(self.pool))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()
-        self.gallery = Gallery(self.pool, settings.keyring)
-        self.holdings = Holdings(self.pool, settings.keyring)
+        self.gallery = Gallery(self.pool, opened)
+        self.holdings = Holdings(self.pool)
         self.keys = Keys(self.pool)
         self.trail = Trail(self.pool)
         self.service = Service(self.engine, self.gallery, settings)

@@ -158,7 +158,7 @@ class Service:
 
         Raises:
             EnrolmentRefused: no photo could be used; nothing is stored.
-            EncryptionKeyMissing: the collection keeps photos, and there is no key to encrypt them with.
+            EncryptionKeyMissing: the collection keeps photos or encrypts embeddings, and there is no key to do it with.
             PersonNotFound, CollectionNotFound, Conflict, Busy, DatabaseUnavailable, DeadlineExceeded
         """
         idempotency = Idempotency(request.idempotency_key, request.digest()) if request.idempotency_key else None
@@ -166,7 +166,7 @@ class Service:
         collection = self._gallery.collection(where, deadline)
         if idempotency and (earlier := self._gallery.earlier_answer(collection.name, idempotency, deadline)):
             return earlier
-        if collection.keep_photos:
+        if collection.keep_photos or collection.encrypt_embeddings:
             self._gallery.require_key()
         person_id = request.person_id
         if person_id is not None:  # before the work on photos; whether they are erased meanwhile is seen at the end

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from recognizer.api.answers import Media
 from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
 from recognizer.api.calibration_answer import Calibration
+from recognizer.api.operations import SEALED
 from recognizer.api.takes import Body
 from recognizer.api.uploads import Options
 from recognizer.calibration import Report, calibrate
@@ -38,7 +39,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(CalibrateOptions, optional=True),
         answers={200: (Calibration, Media(PNG, "Its picture."))},
-        errors=(CollectionNotFound,),
+        errors=(CollectionNotFound, *SEALED),
     )
     return routes
 

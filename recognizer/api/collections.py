@@ -10,6 +10,7 @@ from pydantic import Field
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.people import MAX_REVISION
 from recognizer.api.records import Collection, CollectionAnswer, CollectionErasureAnswer, CollectionList
 from recognizer.api.takes import Body, Query
@@ -24,6 +25,7 @@ class CollectionChange(Options):
     threshold: Annotated[float, Field(strict=True, gt=0, lt=2, allow_inf_nan=False)] | None = None
     keep_photos: Annotated[bool, Field(strict=True)] = False
     retention_days: Annotated[int, Field(strict=True, ge=1, le=MAX_RETENTION_DAYS)] | None = None
+    encrypt_embeddings: Annotated[bool, Field(strict=True)] = False
 
 
 class NewCollection(CollectionChange):
@@ -75,7 +77,7 @@ def blueprint() -> Blueprint:
         scope="admin",
         takes=Body(CollectionChange),
         answers={200: CollectionAnswer},
-        errors=(CollectionNotFound, PreconditionFailed, EncryptionKeyMissing),
+        errors=(CollectionNotFound, Conflict, PreconditionFailed, *SEALED),
     )
     route(
         collections,

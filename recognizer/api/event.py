@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 
 from recognizer.api import answers, observation, shapes
 from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.problems import remark
 from recognizer.api.takes import Images
 from recognizer.api.v1 import IdentifyOptions
@@ -63,7 +64,7 @@ def blueprint() -> Blueprint:
         scope="recognize",
         takes=Images(IdentifyOptions, at_most=MAX_FRAMES),
         answers={200: SceneAnswer},
-        errors=(CollectionNotFound, FramesRefused),
+        errors=(CollectionNotFound, FramesRefused, *SEALED),
     )
     return event
 

@@ -9,6 +9,7 @@ from flask import Blueprint, Response, g
 from recognizer.api import observation, shapes, v1
 from recognizer.api.answers import EnrolmentAnswer, Media
 from recognizer.api.auth import only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.records import FaceRemoval
 from recognizer.api.takes import Images, Query
 from recognizer.api.uploads import Options
@@ -54,7 +55,7 @@ def blueprint() -> Blueprint:
         methods=["DELETE"],
         scope="enroll",
         answers={200: FaceRemoval},
-        errors=(PersonNotFound, FaceNotFound, PreconditionFailed),
+        errors=(PersonNotFound, FaceNotFound, PreconditionFailed, *SEALED),
     )
     route(
         faces,

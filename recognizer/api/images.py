@@ -24,6 +24,7 @@ from recognizer.api.image_answers import (
     batch_results,
     verification,
 )
+from recognizer.api.operations import SEALED
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options, Words
 from recognizer.api.v1 import RecognizeOptions
@@ -88,7 +89,7 @@ def blueprint() -> Blueprint:
         scope="recognize",
         takes=Images(VerifyOptions, with_other=True),
         answers={200: VerificationAnswer},
-        errors=(NoFace, MultipleFaces, PersonNotFound, Conflict),
+        errors=(NoFace, MultipleFaces, PersonNotFound, Conflict, *SEALED),
         needs_database=False,
     )
     route(
@@ -99,7 +100,7 @@ def blueprint() -> Blueprint:
         scope="recognize",
         takes=Images(BatchOptions, at_most=MAX_BATCH, empty_ones=True),
         answers={200: BatchAnswer},
-        errors=(CollectionNotFound,),
+        errors=(CollectionNotFound, *SEALED),
     )
     return images
 

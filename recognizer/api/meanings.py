@@ -9,6 +9,7 @@ MEANINGS = {
     "collection": "Where the people are kept.",
     "cursor": "`next_cursor` of the page before.",
     "embedding": "128 numbers, as this service gives them.",
+    "encrypt_embeddings": "Whether embeddings are stored encrypted only, and compared in memory.",
     "expires_at": "When it ends, with a time zone.",
     "expires_in_days": "In how many days it ends.",
     "external_id": "Your own id of a person; one person of a collection has it.",

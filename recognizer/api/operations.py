@@ -25,6 +25,9 @@ WITH_A_KEY: Errors = (
 )
 """What can be wrong with a request that needs a key, which is looked up in the database."""
 
+SEALED: Errors = (errors.EncryptionKeyMissing, errors.SealBroken)
+"""What can be wrong where embeddings of a collection are read or written that has them encrypted."""
+
 ALWAYS: Errors = (errors.Busy, errors.RecognizerError)
 """What can be wrong with any request."""
 

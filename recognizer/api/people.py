@@ -16,6 +16,7 @@ from recognizer.api import observation, shapes
 from recognizer.api.answers import Media
 from recognizer.api.auth import allowed_collection, only_collection, request_deadline, route, runtime
 from recognizer.api.download import sent
+from recognizer.api.operations import SEALED
 from recognizer.api.records import ChangedPerson, ErasureAnswer, MergerAnswer, PeoplePage, PersonDetails
 from recognizer.api.takes import Body, Query
 from recognizer.api.uploads import Options
@@ -150,7 +151,7 @@ def blueprint() -> Blueprint:
         scope="enroll",
         takes=Body(MergeOptions),
         answers={200: MergerAnswer},
-        errors=(PersonNotFound, Conflict, PreconditionFailed),
+        errors=(PersonNotFound, Conflict, PreconditionFailed, *SEALED),
     )
     route(
         people,

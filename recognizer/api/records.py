@@ -123,6 +123,7 @@ class Collection(TypedDict):
     threshold: Annotated[float | None, Field(description="Null: as in the settings.")]
     keep_photos: bool
     retention_days: Annotated[int | None, Field(description="Null: until somebody erases them.")]
+    encrypt_embeddings: bool
     people: int
     faces: int
     photos: Annotated[int, Field(description="How many are kept.")]

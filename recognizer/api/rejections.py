@@ -20,6 +20,7 @@ from pydantic.config import JsonDict
 
 from recognizer.api import observation, shapes
 from recognizer.api.auth import caller, only_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.people import PersonOptions
 from recognizer.api.records import NewRejection, RejectionList, RejectionUndone
 from recognizer.api.takes import Images, Query
@@ -109,7 +110,7 @@ def blueprint() -> Blueprint:
         scope="enroll",
         takes=Images(RejectOptions, at_least=0),
         answers={201: NewRejection},
-        errors=(PersonNotFound, Conflict, NoFace, MultipleFaces),
+        errors=(PersonNotFound, Conflict, NoFace, MultipleFaces, *SEALED),
     )
     route(
         rejections,

@@ -171,6 +171,7 @@ def collection(of: CollectionOverview) -> records.Collection:
         "threshold": of.collection.threshold,
         "keep_photos": of.collection.keep_photos,
         "retention_days": of.collection.retention_days,
+        "encrypt_embeddings": of.collection.encrypt_embeddings,
         "people": of.people,
         "faces": of.faces,
         "photos": of.photos,

@@ -12,20 +12,20 @@ from pydantic import Field, model_validator
 from recognizer.api import observation, shapes
 from recognizer.api.answers import EnrolmentAnswer, RecognitionAnswer
 from recognizer.api.auth import allowed_collection, request_deadline, route, runtime
+from recognizer.api.operations import SEALED
 from recognizer.api.people import PersonFields
 from recognizer.api.takes import Images
 from recognizer.api.uploads import Options, Words
 from recognizer.errors import (
     CollectionNotFound,
     Conflict,
-    EncryptionKeyMissing,
     EnrolmentRefused,
     InvalidRequest,
     PersonNotFound,
 )
 from recognizer.service import EnrolRequest, Terms
 
-ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused, EncryptionKeyMissing)
+ENROLMENT_ERRORS = (PersonNotFound, CollectionNotFound, Conflict, EnrolmentRefused, *SEALED)
 
 SANE_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,200}")
 
@@ -78,7 +78,7 @@ def images() -> Blueprint:
         scope="recognize",
         takes=Images(RecognizeOptions),
         answers={200: RecognitionAnswer},
-        errors=(CollectionNotFound,),
+        errors=(CollectionNotFound, *SEALED),
     )
     route(
         blueprint,

@@ -94,7 +94,7 @@ def local_enroller(settings: Settings, manner: Manner) -> Iterator[LocalEnroller
     # one process has all cores to itself, and whoever waits for one waits as long as it takes
     settings = settings.model_copy(update={"workers": 1, "queue_timeout_seconds": BATCH_SECONDS})
     with installation.database(settings) as url, Pool.open(settings, url) as pool:
-        gallery = Gallery(pool, settings.keyring)
+        gallery = Gallery(pool)
         _require_collection(gallery, manner)
         supervisor.prepare_models(settings.models_dir)
         with closing(open_engine(settings)) as engine:

@@ -39,7 +39,7 @@ Action = Literal[
     "key_created",
     "key_rotated",
     "key_revoked",
-    "photos_re_encrypted",
+    "re_encrypted",
     "backed_up",
     "restored",
     "scrubbed",

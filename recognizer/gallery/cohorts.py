@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,8 +22,10 @@ from psycopg2.sql import SQL
 
 from recognizer import evidence
 from recognizer.deadline import Deadline
-from recognizer.errors import RecognizerError
+from recognizer.errors import EncryptionKeyMissing, RecognizerError, SealBroken
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.sealed_cohorts import Shut, around
 from recognizer.gallery.search import INDEX, Limits, Size, breadth
 
 LOGGER = logging.getLogger(__name__)
@@ -44,13 +47,27 @@ A quarter, because relatives and people who were enrolled twice are no strangers
 OLD = SQL("seen < greatest(0, space.changes - space.people / 10)")
 
 STALE = SQL("""
-    SELECT space.id, space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint, space.changes
+    SELECT space.id, space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint, space.changes,
+           (SELECT encrypt_embeddings FROM collections WHERE id = space.collection_id)
     FROM spaces AS space
-    WHERE EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND {old})
+    WHERE EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND {old}) AND space.id <> ALL (%(shut)s::bigint[])
     ORDER BY EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND seen < 0) DESC, random()
     LIMIT 1
 """).format(old=OLD)
 """One that has somebody to be found: new people first, and no space waits for another to be done with."""
+
+STALE_PEOPLE = SQL("""
+    SELECT person_id, made FROM cohorts JOIN spaces AS space ON space.id = space_id
+    WHERE space_id = %(space_id)s AND {old}
+    ORDER BY seen LIMIT %(batch)s
+""").format(old=OLD)
+
+STILL_OLD = SQL("""
+    SELECT person_id FROM cohorts JOIN spaces AS space ON space.id = space_id
+    WHERE space_id = %s AND {old} AND person_id = ANY (%s::uuid[])
+""").format(old=OLD)
+
+COHORTS = "SELECT person_id, likeness FROM cohorts WHERE space_id = %s AND person_id = ANY (%s::uuid[])"
 
 COUNT_STALE = SQL("""
     SELECT count(*) FROM cohorts JOIN spaces AS space ON space.id = space_id
@@ -111,28 +128,89 @@ def stale(pool: Pool, deadline: Deadline, space_id: int | None = None) -> int:
         return int(cursor.fetchall()[0][0])
 
 
-def bring_up_to_date(pool: Pool, deadline: Deadline, limits: Limits = Limits()) -> int:  # noqa: B008 (immutable)
+def bring_up_to_date(
+    pool: Pool,
+    deadline: Deadline,
+    limits: Limits = Limits(),  # noqa: B008 (immutable)
+    opened: Opened | None = None,
+    shut: Shut | None = None,
+) -> int:
     """Reckon the figures of some people whose are too old, and return how many there were: 0 when all are current.
 
     It is also 0 while another process is at work.
+
+    Args:
+        opened: where the embeddings of encrypted collections are kept decrypted; without it, they are for this call.
+        shut: where those are noted that cannot be decrypted.
+
+    Raises:
+        EncryptionKeyMissing, SealBroken, DatabaseUnavailable, DeadlineExceeded
     """
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        cursor.execute(STALE)
-        if (row := cursor.fetchone()) is None:
+        cursor.execute(STALE, {"shut": shut.spaces() if shut else []})
+        if (row := cursor.fetchone()) is None or not _my_turn(cursor):
             return 0
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))
-        if cursor.fetchone() == (False,):
-            return 0
-        space_id, people, faces, indexed, changes = row
-        found = _people(cursor, space_id, Size(people, faces, indexed), limits)
-        rows = [(person.id, space_id, person.made, *_figures(person, people), changes) for person in found]
-        if rows:
-            template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
-            execute_values(cursor, UPDATE, rows, template, page_size=len(rows))
+        space_id, people, faces, indexed, changes, encrypted = row
+        if encrypted:
+            cursor.execute(STALE_PEOPLE, {"space_id": space_id, "batch": BATCH})
+            old: dict[str, int] = dict(cursor.fetchall())
+        else:
+            found = _people(cursor, space_id, Size(people, faces, indexed), limits)
+            done = _write(cursor, space_id, found, people, changes)
+    if encrypted:
+        try:
+            done = _bring_opened(pool, opened or Opened(pool), space_id, old, changes, deadline)
+        except (EncryptionKeyMissing, SealBroken):
+            if shut:
+                shut.note(space_id)
+            raise
     if not stale(pool, deadline, space_id):
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
             _shift(cursor, space_id)
+    return done
+
+
+def _my_turn(cursor: Cursor) -> bool:
+    cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_ID,))
+    return cursor.fetchone() == (True,)
+
+
+def _write(cursor: Cursor, space_id: int, found: Sequence[Person], people: int, changes: int) -> int:
+    rows = [(person.id, space_id, person.made, *_figures(person, people), changes) for person in found]
+    if rows:
+        template = "(%s::uuid, %s::bigint, %s::bigint, %s::real, %s::real, %s::bigint)"
+        execute_values(cursor, UPDATE, rows, template, page_size=len(rows))
     return len(rows)
+
+
+def _bring_opened(
+    pool: Pool, opened: Opened, space_id: int, old: Mapping[str, int], changes: int, deadline: Deadline
+) -> int:
+    """The same in an encrypted space, for the people in `old` as of when their templates were `made`.
+
+    What is in memory is of that moment or later, so that whoever was made anew meanwhile is not found by `made`.
+    """
+    with opened.current(space_id, deadline) as (_, snapshot):
+        pass
+    if snapshot is None:
+        return 0
+    found = around(snapshot, old)
+    wanted = {other for near in found.values() for other in near.others}
+    with pool.connection(deadline) as connection, connection.cursor() as cursor:
+        if not _my_turn(cursor):
+            return 0
+        cursor.execute(STILL_OLD, (space_id, list(found)))
+        left = {person_id for (person_id,) in cursor.fetchall()}  # somebody else may have had a turn
+        cursor.execute(COHORTS, (space_id, list(wanted)))
+        cohort = dict(cursor.fetchall())
+        people = [
+            Person(
+                person_id, old[person_id], near.template, near.likenesses, [cohort.get(each) for each in near.others]
+            )
+            for person_id, near in found.items()
+            if person_id in left
+        ]
+        return _write(cursor, space_id, people, snapshot.count, changes)
 
 
 def _people(cursor: Cursor, space_id: int, size: Size, limits: Limits) -> list[Person]:
@@ -189,8 +267,10 @@ def _shift(cursor: Cursor, space_id: int) -> None:
 class CohortKeeper:
     """Does that from a thread of its own while entered."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, opened: Opened | None = None) -> None:
         self._pool = pool
+        self._opened = opened
+        self._shut = Shut()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cohorts", daemon=True)
 
@@ -207,7 +287,7 @@ class CohortKeeper:
         while not self._stop.wait(pause):
             deadline = Deadline(BATCH_SECONDS)
             try:
-                busy = bring_up_to_date(self._pool, deadline) > 0
+                busy = bring_up_to_date(self._pool, deadline, opened=self._opened, shut=self._shut) > 0
                 failed = False
             except Exception as error:  # whatever it is, it passes or a request will tell; we go on
                 LOGGER.log(

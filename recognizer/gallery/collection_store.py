@@ -5,27 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recognizer.deadline import Deadline
-from recognizer.gallery import collections, photos
+from recognizer.gallery import collections
 from recognizer.gallery.collections import Collection, CollectionErasure, CollectionOverview, Value
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.versions import Condition
-from recognizer.keyring import Keyring
 
 
 class CollectionStore:
     """Collections in PostgreSQL; what `store.Gallery` says of its methods holds for these."""
 
-    def __init__(self, pool: Pool, keyring: Keyring | None = None) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._keyring = keyring or Keyring()
 
     def require_key(self) -> None:
-        """See to it that photos can be kept.
+        """See to it that something can be stored encrypted.
 
         Raises:
-            EncryptionKeyMissing: there is no key to encrypt them with.
+            EncryptionKeyMissing: there is no key to encrypt it with.
         """
-        photos.require_key(self._keyring)
+        self._pool.keyring.require()
 
     def collection(self, name: str, deadline: Deadline, *, min_revision: int = 0) -> Collection:
         """Look a collection up.
@@ -58,10 +56,8 @@ class CollectionStore:
         Raises:
             Conflict: there is one of that name.
             InvalidRequest: the name or a value is impossible.
-            EncryptionKeyMissing: it shall keep photos, and there is no key to encrypt them with.
+            EncryptionKeyMissing: it shall keep photos or encrypt embeddings, and there is no key to encrypt with.
         """
-        if values.get("keep_photos") is True:
-            self.require_key()
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             return collections.create(cursor, name, values)
 
@@ -70,13 +66,16 @@ class CollectionStore:
     ) -> CollectionOverview:
         """Set one or more of `collections.CHANGEABLE`; None: the default. Without `keep_photos` those kept are erased.
 
+        With `encrypt_embeddings` all that is stored is converted, so long as nobody else writes to the collection.
+
         Raises:
             CollectionNotFound, PreconditionFailed
             InvalidRequest: there is nothing to change, or a value is impossible.
-            EncryptionKeyMissing: it shall keep photos, and there is no key to encrypt them with.
+            Conflict: there is too much to convert.
+            EncryptionKeyMissing: there is no key to encrypt with what is to be kept, or an embedding needs one that is
+                not here.
+            SealBroken: an embedding was changed since it was encrypted.
         """
-        if values.get("keep_photos") is True:
-            self.require_key()
         with self._pool.connection(deadline, is_long=True) as connection, connection.cursor() as cursor:
             return collections.change(cursor, name, values, only_if)
 

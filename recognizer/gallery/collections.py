@@ -11,7 +11,8 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.errors import CollectionNotFound, Conflict, GalleryBehind, InvalidRequest
-from recognizer.gallery import audit, photos
+from recognizer.gallery import audit, photos, switching
+from recognizer.gallery.connection import keyring_of
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
 from recognizer.gallery.versions import Condition, require_version, version_of
@@ -21,13 +22,17 @@ CHANGEABLE = {
     "threshold": "a number above 0 and below 2, or null for the default",
     "keep_photos": "true or false",
     "retention_days": "a whole number of days from 1 to 36,500, or null for ever",
+    "encrypt_embeddings": "true or false",
 }
 """What can be set for a collection, and to what."""
+
+ENCRYPTED = ("keep_photos", "encrypt_embeddings")
+"""What is on or off, off unless somebody says so, and needs a key when it is on."""
 
 BELOW = {"target_fpir": 1.0, "threshold": 2.0}
 MAX_RETENTION_DAYS = 36_500
 
-MEMBERS = "name, threshold, target_fpir, revision, keep_photos, retention_days"
+MEMBERS = "name, threshold, target_fpir, revision, keep_photos, retention_days, encrypt_embeddings"
 """The columns of a `Collection`."""
 
 Value = float | bool | None
@@ -69,7 +74,8 @@ class Collection:
     """A collection, what is set for it, and how often its people have changed.
 
     `threshold` and `target_fpir` are None where they are as in the settings. `keep_photos` says whether the photos of
-    enrolments are kept, `retention_days` after how many days without a new photo a person is erased (None: never).
+    enrolments are kept, `retention_days` after how many days without a new photo a person is erased (None: never),
+    `encrypt_embeddings` whether embeddings are stored encrypted only.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Collection:
     revision: int
     keep_photos: bool = False
     retention_days: int | None = None
+    encrypt_embeddings: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +175,7 @@ def overviews(cursor: Cursor, only: str | None) -> list[CollectionOverview]:
         """,  # noqa: S608
         (None if only is None else comparable(only),),
     )
-    return [CollectionOverview(Collection(*row[:6]), *row[6:]) for row in cursor.fetchall()]
+    return [CollectionOverview(Collection(*row[:7]), *row[7:]) for row in cursor.fetchall()]
 
 
 def overview(cursor: Cursor, name: str, min_revision: int = 0) -> CollectionOverview:
@@ -188,11 +195,15 @@ def create(cursor: Cursor, name: str, values: Mapping[str, Value]) -> Collection
             f"A collection's name has 1 to {MAX_NAME_LENGTH} characters, none of them /, and not only dots."
         )
     _check(values)
+    _require_key(cursor, values)
+    unless_set = {**dict.fromkeys(CHANGEABLE), **dict.fromkeys(ENCRYPTED, False)}
     cursor.execute(
-        "INSERT INTO collections (name, name_key, target_fpir, threshold, keep_photos, retention_days)"
-        " VALUES (%(name)s, %(key)s, %(target_fpir)s, %(threshold)s, %(keep_photos)s, %(retention_days)s)"
+        "INSERT INTO collections (name, name_key, target_fpir, threshold, keep_photos, retention_days,"
+        " encrypt_embeddings)"
+        " VALUES (%(name)s, %(key)s, %(target_fpir)s, %(threshold)s, %(keep_photos)s, %(retention_days)s,"
+        " %(encrypt_embeddings)s)"
         " ON CONFLICT (name_key) DO NOTHING",
-        {**dict.fromkeys(CHANGEABLE), "keep_photos": False, **values, "name": kept, "key": comparable(kept)},
+        {**unless_set, **values, "name": kept, "key": comparable(kept)},
     )
     if not cursor.rowcount:
         raise Conflict("There is a collection of this name already; choose another name.")
@@ -209,8 +220,11 @@ def change(cursor: Cursor, name: str, values: Mapping[str, Value], only_if: Cond
     if not values:
         raise InvalidRequest(f"There is nothing to change; give one or more of {', '.join(CHANGEABLE)}.")
     _check(values)
+    _require_key(cursor, values)
     collection_id = lock_collection(cursor, name)
     require_version(overview(cursor, name).version, only_if)
+    if "encrypt_embeddings" in values:
+        switching.switch(cursor, collection_id, encrypt=bool(values["encrypt_embeddings"]))
     columns = SQL(", ").join(SQL("{} = %s").format(Identifier(member)) for member in values)
     cursor.execute(
         SQL("UPDATE collections SET {} WHERE name_key = %s").format(columns), (*values.values(), comparable(name))
@@ -256,8 +270,13 @@ def _check(values: Mapping[str, Value]) -> None:
             raise InvalidRequest(f"`{member}` must be {CHANGEABLE[member]}.")
 
 
+def _require_key(cursor: Cursor, values: Mapping[str, Value]) -> None:
+    if any(values.get(member) for member in ENCRYPTED):
+        keyring_of(cursor).require()
+
+
 def _may_be(member: str, value: Value) -> bool:
-    if member == "keep_photos":
+    if member in ENCRYPTED:
         return isinstance(value, bool)
     if value is None:
         return True

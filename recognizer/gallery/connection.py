@@ -17,8 +17,10 @@ import psycopg2
 import psycopg2.extensions
 from pgvector.psycopg2 import register_vector
 from psycopg2 import errors
+from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import ConfigError, DatabaseUnavailable
+from recognizer.keyring import Keyring
 
 NO_ANSWER = "The database does not answer; try again in a few seconds."
 
@@ -40,6 +42,7 @@ class Connection(psycopg2.extensions.connection):
 
     def __init__(self, dsn: str, **arguments: Any) -> None:
         super().__init__(dsn, **arguments)
+        self.keyring = Keyring()  # what is stored encrypted is read and written with it; the pool has the keys
         self.returned_at = time.monotonic()
         self.expires_at = self.returned_at + MAX_AGE_SECONDS * random.uniform(0.9, 1.0)  # noqa: S311 (jitter)
         # A duplicate: libpq closes its own descriptor whenever it likes, and the number may then be
@@ -63,6 +66,13 @@ class Connection(psycopg2.extensions.connection):
         """Close the connection."""
         super().close()
         self._wire.close()
+
+
+def keyring_of(cursor: Cursor) -> Keyring:
+    """The keys that came with the cursor's connection."""
+    connection = cursor.connection
+    assert isinstance(connection, Connection)  # the pool has no others
+    return connection.keyring
 
 
 def connection_arguments(url: str) -> dict[str, Any]:

@@ -16,10 +16,9 @@ from psycopg2.extras import execute_values
 
 from recognizer.errors import Conflict, DuplicatePhoto, EnrolmentRefused, InvalidRequest, PersonNotFound
 from recognizer.faces import Box, NewFace, Quality, Remark
-from recognizer.gallery import audit, photos, templates
+from recognizer.gallery import audit, photos, sealing, templates
 from recognizer.gallery.names import comparable, tidy
 from recognizer.gallery.turns import grow_revision, lock_collection
-from recognizer.keyring import Keyring
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +109,6 @@ def enrol(
     refused: Sequence[Remark],
     warnings: Sequence[Remark],
     idempotency: Idempotency | None,
-    keyring: Keyring,
 ) -> Enrolment:
     """Store the faces; `Gallery.enrol` says what it promises and raises."""
     collection_id = lock_collection(cursor, collection)
@@ -124,7 +122,7 @@ def enrol(
         raise EnrolmentRefused(refused)
     person_id, name = _write_person(cursor, collection_id, person, who)
     enrolled = _write_faces(cursor, collection_id, person_id, new)
-    photos.keep(cursor, keyring, collection_id, person_id, [face.face_id for face in enrolled], new)
+    photos.keep(cursor, collection_id, person_id, [face.face_id for face in enrolled], new)
     templates.refresh(cursor, collection_id, person_id, {face.model_id for face in new})
     cursor.execute("SELECT count(*) FROM faces WHERE person_id = %s", (person_id,))
     (count,) = cursor.fetchall()[0]
@@ -270,9 +268,12 @@ def _write_faces(
     cursor: Cursor, collection_id: int, person_id: str, faces: Sequence[NewFace]
 ) -> tuple[EnrolledFace, ...]:
     enrolled = tuple(EnrolledFace(face.index, str(uuid.uuid4()), face.box, face.quality) for face in faces)
+    if encrypted := sealing.is_encrypted(cursor, collection_id):
+        sealing.require_room(cursor, collection_id, len(faces))
     rows = [
         (
-            done.face_id, person_id, collection_id, face.embedding, face.model_id,
+            done.face_id, person_id, collection_id,
+            *sealing.stored(cursor, sealing.face_place(done.face_id), face.embedding, encrypted), face.model_id,
             face.box.left, face.box.top, face.box.right, face.box.bottom,
             float(face.quality.score), list(face.quality.issues), face.photo_sha256,
         )
@@ -280,10 +281,10 @@ def _write_faces(
     ]  # fmt: skip
     execute_values(
         cursor,
-        "INSERT INTO faces (id, person_id, collection_id, embedding, model_id, box_left, box_top, box_right,"
+        "INSERT INTO faces (id, person_id, collection_id, embedding, sealed, model_id, box_left, box_top, box_right,"
         " box_bottom, quality_score, quality_issues, photo_sha256) VALUES %s",
         rows,
-        template="(%s::uuid, %s::uuid, %s, %s::vector, %s, %s, %s, %s, %s, %s, %s::text[], %s)",
+        template="(%s::uuid, %s::uuid, %s, %s::vector, %s::bytea, %s, %s, %s, %s, %s, %s, %s::text[], %s)",
         page_size=len(rows),
     )
     return enrolled

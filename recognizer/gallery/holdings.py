@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from pgvector import HalfVector, Vector
+import numpy as np
+from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
-from recognizer.gallery import audit, people, photos
+from recognizer.gallery import audit, people, photos, sealing
 from recognizer.gallery.photos import KeptImage, Kind
 from recognizer.gallery.pool import Pool
-from recognizer.keyring import Keyring
+from recognizer.gallery.sealing import Table
 
 IMAGE_SECONDS = 30.0
 
@@ -34,6 +35,9 @@ HELD = {
     "audit": "SELECT * FROM audit WHERE subject = %(subject)s ORDER BY number",
 }
 """What is held on a person, by table, with all columns but the pictures; whatever comes to hold something is added."""
+
+
+EMBEDDINGS = {table.name: table for table in sealing.TABLES}
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,8 @@ class Holdings:
     see, all by default.
     """
 
-    def __init__(self, pool: Pool, keyring: Keyring) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._keyring = keyring
 
     def photo(
         self, person_id: str, face_id: str, kind: Kind, deadline: Deadline, *, collection: str | None = None
@@ -78,7 +81,7 @@ class Holdings:
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             person_id = people.require(cursor, person_id, collection)
-            found = photos.read(cursor, self._keyring, person_id, face_id, kind)
+            found = photos.read(cursor, person_id, face_id, kind)
             where = people.home(cursor, person_id, None)
             audit.append(cursor, "looked_up", person_id=person_id, collection=where, what=kind)
             return found
@@ -88,7 +91,8 @@ class Holdings:
 
         Raises:
             PersonNotFound
-            EncryptionKeyMissing: a kept photo was encrypted with a key that is not here.
+            EncryptionKeyMissing: a kept photo or an embedding was encrypted with a key that is not here.
+            SealBroken: an embedding was changed since.
         """
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
             person_id, _ = people.lock(cursor, person_id, collection)
@@ -97,11 +101,13 @@ class Holdings:
             for table, statement in HELD.items():
                 cursor.execute(statement, whose)
                 names = [column.name for column in cursor.description or ()]
-                tables[table] = [
-                    {name: _plain(value) for name, value in zip(names, row, strict=True)} for row in cursor.fetchall()
-                ]
+                rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                if table in EMBEDDINGS:
+                    _open(cursor, EMBEDDINGS[table], rows)
+                tables[table] = [{name: _plain(value) for name, value in row.items()} for row in rows]
             held = Held(person_id, tables)
-            photos.require_keys(self._keyring, {row["key_id"] for row in tables["photos"]})
+            if tables["photos"]:
+                self._pool.keyring.require({row["key_id"] for row in tables["photos"]})
             where = tables["people"][0]["collection"]
             counts = {table: len(rows) for table, rows in tables.items()}
             audit.append(cursor, "exported", person_id=person_id, collection=where, rows=counts)
@@ -110,13 +116,20 @@ class Holdings:
     def image(self, person_id: str, face_id: str, kind: Kind) -> KeptImage:
         """A kept image of an export; raises as `photo`, which has told of it."""
         with self._pool.connection(Deadline(IMAGE_SECONDS)) as connection, connection.cursor() as cursor:
-            return photos.read(cursor, self._keyring, person_id, face_id, kind)
+            return photos.read(cursor, person_id, face_id, kind)
+
+
+def _open(cursor: Cursor, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Put the embeddings themselves into rows that may have them encrypted."""
+    for row in rows:
+        place = table.place(*(row[column] for column in table.key))
+        row["embedding"] = sealing.read(cursor, place, row["embedding"], row.pop("sealed"))
 
 
 def _plain(value: Any) -> Any:
     """A value of the database as JSON has it: numbers as they are, bytes as hexadecimal digits, times in UTC."""
-    if isinstance(value, Vector | HalfVector):
-        return value.to_list()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
     if isinstance(value, memoryview | bytes):
         return bytes(value).hex()
     if isinstance(value, datetime):

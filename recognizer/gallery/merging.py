@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest
-from recognizer.faces import Person
-from recognizer.gallery import audit, people, templates
+from recognizer.faces import Embedding, Person, space_of
+from recognizer.gallery import audit, people, sealing, templates
 from recognizer.gallery.people import PersonDetails
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.turns import grow_revision
@@ -39,6 +41,12 @@ DROP_REFUTED = """
           AND face.embedding <-> said.embedding < %(same)s
     )
 """
+
+SEALED_REJECTIONS = """
+    SELECT id, person_id, space, embedding, sealed FROM rejections
+    WHERE person_id = ANY (%s::uuid[]) AND sealed IS NOT NULL
+"""
+SEALED_FACES = "SELECT id, person_id, model_id, embedding, sealed FROM faces WHERE person_id = ANY (%s::uuid[])"
 
 MOVE = {
     "faces": "UPDATE faces SET person_id = %(into)s WHERE person_id = %(gone)s",
@@ -82,6 +90,7 @@ def merge(cursor: Cursor, person_id: str, into: str, collection: str | None, onl
     for table, statement in (("faces", DROP_DUPLICATES), ("rejections", DROP_REFUTED)):
         cursor.execute(statement, whose)
         dropped[table] = cursor.rowcount
+    dropped["rejections"] += _drop_sealed_refuted(cursor, gone.id, kept.id)
     moved = {}
     for table, statement in MOVE.items():
         cursor.execute(statement, whose)
@@ -104,6 +113,25 @@ def _tell(cursor: Cursor, merger: Merger, collection_id: int) -> None:
     audit.append(cursor, "merged", person_id=gone, collection=collection_id, into=other, moved=merger.moved)
     other = audit.subject_of(gone).hex()
     audit.append(cursor, "merged", person_id=kept, collection=collection_id, gone=other, moved=merger.moved)
+
+
+def _drop_sealed_refuted(cursor: Cursor, *people_ids: str) -> int:
+    """As DROP_REFUTED does, where the embeddings are encrypted; returns how many were dropped."""
+    cursor.execute(SEALED_REJECTIONS, (list(people_ids),))
+    if not (rejections := cursor.fetchall()):
+        return 0
+    cursor.execute(SEALED_FACES, (list(people_ids),))
+    faces: dict[tuple[str, str], list[Embedding]] = defaultdict(list)
+    for face_id, person_id, model_id, *kept in cursor.fetchall():
+        faces[person_id, space_of(model_id)].append(sealing.read(cursor, sealing.face_place(face_id), *kept))
+    refuted = []
+    for rejection_id, person_id, space, *kept in rejections:
+        (other,) = set(people_ids) - {person_id}
+        said = sealing.read(cursor, sealing.rejection_place(rejection_id), *kept)
+        if any(np.linalg.norm(face - said) < SAME_FACE for face in faces[other, space]):
+            refuted.append(rejection_id)
+    cursor.execute("DELETE FROM rejections WHERE id = ANY (%s::uuid[])", (refuted,))
+    return cursor.rowcount
 
 
 def _check(gone: Person, kept: Person) -> None:

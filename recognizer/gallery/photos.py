@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from psycopg2 import Binary
 from psycopg2.extensions import cursor as Cursor
 
-from recognizer.errors import EncryptionKeyMissing, PhotoNotFound
+from recognizer.errors import PhotoNotFound
 from recognizer.faces import NewFace
-from recognizer.keyring import Keyring
+from recognizer.gallery.connection import keyring_of
 
 Kind = Literal["photo", "chip"]
 """The photo as it was sent, or the 150 x 150 pixels of it that the embedding was made of."""
@@ -40,14 +40,7 @@ class KeptImage(NamedTuple):
     data: bytes
 
 
-def keep(
-    cursor: Cursor,
-    keyring: Keyring,
-    collection_id: int,
-    person_id: str,
-    face_ids: Sequence[str],
-    faces: Sequence[NewFace],
-) -> None:
+def keep(cursor: Cursor, collection_id: int, person_id: str, face_ids: Sequence[str], faces: Sequence[NewFace]) -> None:
     """Store the photos of new faces, which have got these ids, if the collection keeps photos; its lock is held.
 
     A face that was seen while the collection did not keep any comes without, and stays without.
@@ -58,6 +51,7 @@ def keep(
     cursor.execute("SELECT keep_photos FROM collections WHERE id = %s", (collection_id,))
     if not cursor.fetchall()[0][0]:
         return
+    keyring = keyring_of(cursor)
     for face_id, face in zip(face_ids, faces, strict=True):
         if face.kept is not None:
             photo = keyring.seal(face.kept.photo, place("photo", face_id))
@@ -65,7 +59,7 @@ def keep(
             cursor.execute(KEEP, (face_id, person_id, collection_id, face.kept.media_type, Binary(photo), Binary(chip)))
 
 
-def read(cursor: Cursor, keyring: Keyring, person_id: str, face_id: str, kind: Kind) -> KeptImage:
+def read(cursor: Cursor, person_id: str, face_id: str, kind: Kind) -> KeptImage:
     """What is kept of a person's face, decrypted.
 
     Raises:
@@ -79,34 +73,10 @@ def read(cursor: Cursor, keyring: Keyring, person_id: str, face_id: str, kind: K
     if (row := cursor.fetchone()) is None:
         raise PhotoNotFound(NO_SUCH_PHOTO)
     media_type, sealed = row
-    return KeptImage(media_type if kind == "photo" else CHIP_TYPE, keyring.open(bytes(sealed), place(kind, face_id)))
+    opened = keyring_of(cursor).open(bytes(sealed), place(kind, face_id))
+    return KeptImage(media_type if kind == "photo" else CHIP_TYPE, opened)
 
 
 def place(kind: Kind, face_id: str) -> str:
     """Where a kept image was sealed for."""
     return f"{kind}:{face_id}"
-
-
-def require_keys(keyring: Keyring, key_ids: Iterable[str]) -> None:
-    """See to it that what needs these keys can be decrypted.
-
-    Raises:
-        EncryptionKeyMissing
-    """
-    if missing := sorted(set(key_ids) - set(keyring.ids)):
-        raise EncryptionKeyMissing(
-            f"Photos were encrypted with the key {missing[0]}, which the service does not have; add it to its keys."
-        )
-
-
-def require_key(keyring: Keyring) -> None:
-    """See to it that a collection can keep photos.
-
-    Raises:
-        EncryptionKeyMissing
-    """
-    if not keyring:
-        raise EncryptionKeyMissing(
-            "Photos are kept only encrypted, and there is no encryption key; make one with "
-            "`recognizer encryption create-key`, and reload the service."
-        )

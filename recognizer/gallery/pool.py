@@ -34,6 +34,7 @@ from recognizer.gallery.connection import (
 )
 from recognizer.gallery.supply import Supply
 from recognizer.gallery.watchdog import Watch, Watchdog
+from recognizer.keyring import Keyring
 
 GRACE_SECONDS = 1.0
 """What the server gets beyond `statement_timeout` to end a statement itself before it is cut off."""
@@ -80,12 +81,14 @@ class Pool:
         timeout_seconds: float,
         connect_timeout_seconds: float,
         statement_timeout_seconds: float,
+        keyring: Keyring | None = None,
     ) -> None:
         arguments = connection_arguments(url)
         self._maximum = maximum
         self._timeout_seconds = timeout_seconds
         self._connect_timeout_seconds = connect_timeout_seconds
         self._statement_timeout_seconds = statement_timeout_seconds
+        self.keyring = keyring or Keyring()
         self._pid = os.getpid()
         self._watchdog = Watchdog()
         self._supply = Supply(
@@ -121,6 +124,7 @@ class Pool:
             timeout_seconds=settings.pool_timeout_seconds,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             statement_timeout_seconds=settings.statement_timeout_seconds,
+            keyring=settings.keyring,
         )
 
     @contextlib.contextmanager
@@ -141,6 +145,7 @@ class Pool:
             deadline.check()
         with self._slot(deadline):
             connection = self._ready(deadline)
+            connection.keyring = self.keyring
             seconds = self._statement_timeout_seconds
             if is_long and deadline is not None:
                 seconds = max(seconds, deadline.remaining_seconds())

@@ -8,11 +8,10 @@ from typing import NamedTuple
 from recognizer.deadline import Deadline
 from recognizer.errors import PersonNotFound
 from recognizer.faces import Box, Face, Quality
-from recognizer.gallery import audit, people, photos, templates
+from recognizer.gallery import audit, people, photos, sealing, templates
 from recognizer.gallery.photos import KeptImage
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.turns import grow_revision
-from recognizer.keyring import Keyring
 
 STEP_SECONDS = 60.0
 
@@ -36,8 +35,8 @@ FACES = """
 """
 
 CHANGE = """
-    UPDATE faces SET embedding = %s::vector, model_id = %s, box_left = %s, box_top = %s, box_right = %s,
-                     box_bottom = %s, quality_score = %s, quality_issues = %s::text[]
+    UPDATE faces SET embedding = %s::vector, sealed = %s::bytea, model_id = %s, box_left = %s, box_top = %s,
+                     box_right = %s, box_bottom = %s, quality_score = %s, quality_issues = %s::text[]
     WHERE id = %s AND person_id = %s
 """
 
@@ -52,9 +51,8 @@ class Waiting(NamedTuple):
 class OldFaces:
     """The faces of one collection, or of all, that are to be encoded anew by the model `model_id`."""
 
-    def __init__(self, pool: Pool, keyring: Keyring, model_id: str, collection_id: int | None) -> None:
+    def __init__(self, pool: Pool, model_id: str, collection_id: int | None) -> None:
         self._pool = pool
-        self._keyring = keyring
         self._model_id = model_id
         self._whose = {"model_id": model_id, "collection_id": collection_id}
 
@@ -84,7 +82,7 @@ class OldFaces:
             PhotoNotFound, EncryptionKeyMissing, SealBroken
         """
         with self._pool.connection(Deadline(STEP_SECONDS)) as connection, connection.cursor() as cursor:
-            return photos.read(cursor, self._keyring, person_id, face_id, "photo")
+            return photos.read(cursor, person_id, face_id, "photo")
 
     def store(self, person_id: str, faces: Mapping[str, Face]) -> int:
         """Put new faces in the place of old ones, by id, in one transaction; returns how many there still were."""
@@ -93,9 +91,10 @@ class OldFaces:
                 person_id, collection_id = people.lock(cursor, person_id, None)
             except PersonNotFound:  # erased or merged meanwhile
                 return 0
-            changed = 0
+            changed, encrypted = 0, sealing.is_encrypted(cursor, collection_id)
             for face_id, face in faces.items():
-                cursor.execute(CHANGE, (*_columns(face, self._model_id), face_id, person_id))
+                stored = sealing.stored(cursor, sealing.face_place(face_id), face.embedding, encrypted)
+                cursor.execute(CHANGE, (*stored, *_columns(face, self._model_id), face_id, person_id))
                 changed += cursor.rowcount
             templates.renew(cursor, collection_id, person_id)
             grow_revision(cursor, collection_id)
@@ -108,6 +107,6 @@ def _columns(face: Face, model_id: str) -> tuple[object, ...]:
     box, quality = face.box, face.quality
     assert isinstance(quality, Quality)
     return (
-        face.embedding, model_id, box.left, box.top, box.right, box.bottom,
+        model_id, box.left, box.top, box.right, box.bottom,
         float(quality.score), list(quality.issues),
     )  # fmt: skip

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import Vector
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
-from recognizer.faces import PersonRef, space_of
-from recognizer.gallery import people, templates
+from recognizer.faces import Embedding, PersonRef, space_of
+from recognizer.gallery import people, sealing, templates
 from recognizer.gallery.collections import Collection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
@@ -89,7 +88,7 @@ FACES = """
     ), kept AS (
         SELECT id FROM ranked WHERE place <= %(faces_per_person)s ORDER BY place, id LIMIT %(faces)s
     )
-    SELECT person.id, person.name, face.id, face.embedding
+    SELECT person.id, person.name, face.id, face.embedding, face.sealed
     FROM kept JOIN faces AS face ON face.id = kept.id JOIN people AS person ON person.id = face.person_id
     ORDER BY person.id, face.created_at, face.id
 """
@@ -106,6 +105,7 @@ def embeddings(
 
     Raises:
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
+        EncryptionKeyMissing, SealBroken: as `sealing.read`.
     """
     asked = {"collection": comparable(collection), "space": space_of(model_id)}
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
@@ -118,13 +118,13 @@ def embeddings(
         name, revision, threshold, target, space_id, shift, people_count, faces_count, elsewhere = row
         cursor.execute(FACES, {"space_id": space_id, **limits._asdict()})
         rows = cursor.fetchall()
-    people = tuple(_person(list(faces)) for _, faces in groupby(rows, itemgetter(0)))
+        people = tuple(_person(cursor, list(faces)) for _, faces in groupby(rows, itemgetter(0)))
     return EnrolledPeople(name, revision, threshold, target, shift, people_count, faces_count, elsewhere, people)
 
 
-def _person(rows: list[tuple[str, str, str, Vector]]) -> EnrolledPerson:
+def _person(cursor: Cursor, rows: list[tuple[Any, ...]]) -> EnrolledPerson:
     person_id, name = rows[0][:2]
-    return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), np.stack([row[3].to_numpy() for row in rows]))
+    return EnrolledPerson(person_id, name, tuple(row[2] for row in rows), _faces(cursor, [row[2:] for row in rows]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,14 @@ class PersonFaces:
 
 PERSON = """
     SELECT person.name, collection.name, collection.threshold, collection.target_fpir, collection.revision,
-           collection.keep_photos, collection.retention_days
+           collection.keep_photos, collection.retention_days, collection.encrypt_embeddings
     FROM people AS person JOIN collections AS collection ON collection.id = person.collection_id
     WHERE person.id = %s
 """
 
 # The model is compared in a way that no index has: without statistics the planner would read all faces of the model.
 FACES_OF_PERSON = """
-    SELECT face.id, face.embedding
+    SELECT face.id, face.embedding, face.sealed
     FROM faces AS face
     JOIN spaces AS space ON space.collection_id = face.collection_id AND ARRAY[face.model_id] <@ space.model_ids
     WHERE face.person_id = %s AND space.name = %s
@@ -169,17 +169,24 @@ def person_faces(
     space = space_of(model_id)
     cursor.execute(FACES_OF_PERSON, (person_id, space, templates.MAX_FACES))
     faces = cursor.fetchall()
-    cursor.execute("SELECT embedding FROM rejections WHERE person_id = %s AND space = %s", (person_id, space))
-    rejected = [row[0] for row in cursor.fetchall()]
+    cursor.execute(
+        "SELECT id, embedding, sealed FROM rejections WHERE person_id = %s AND space = %s", (person_id, space)
+    )
+    rejected = cursor.fetchall()
     return PersonFaces(
         PersonRef(person_id, name),
         Collection(*of_collection),
-        tuple(face_id for face_id, _ in faces),
-        _matrix([embedding for _, embedding in faces]),
-        _matrix(rejected),
+        tuple(face_id for face_id, *_ in faces),
+        _faces(cursor, faces),
+        _matrix([sealing.read(cursor, sealing.rejection_place(each), *kept) for each, *kept in rejected]),
     )
 
 
-def _matrix(vectors: list[Vector]) -> NDArray[np.float32]:
+def _faces(cursor: Cursor, rows: list[tuple[Any, ...]]) -> NDArray[np.float32]:
+    """(n, 128) from rows of a face's id and the two forms of its embedding."""
+    return _matrix([sealing.read(cursor, sealing.face_place(face_id), *kept) for face_id, *kept in rows])
+
+
+def _matrix(vectors: list[Embedding]) -> NDArray[np.float32]:
     """(n, 128), also where n is 0."""
-    return np.array([vector.to_numpy() for vector in vectors], np.float32).reshape(-1, 128)
+    return np.array(vectors, np.float32).reshape(-1, 128)

@@ -12,7 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import Conflict, InvalidRequest, RejectionNotFound
 from recognizer.faces import Embedding, Rejection, space_of
-from recognizer.gallery import audit, people
+from recognizer.gallery import audit, people, sealing
 from recognizer.gallery.turns import grow_revision
 
 MAX_OF_ONE_PERSON = 1000
@@ -38,11 +38,14 @@ def add(
     cursor.execute("SELECT count(*) FROM rejections WHERE person_id = %s", (person_id,))
     if cursor.fetchall()[0][0] >= MAX_OF_ONE_PERSON:
         raise Conflict(f"This person has {MAX_OF_ONE_PERSON:,} rejections, the most there may be; undo old ones first.")
+    rejection_id, encrypted = str(uuid.uuid4()), sealing.is_encrypted(cursor, collection_id)
+    kept = sealing.stored(cursor, sealing.rejection_place(rejection_id), embedding, encrypted)
     # The clock's time, not the transaction's: those who waited for the lock come after whom they waited for.
     cursor.execute(
-        "INSERT INTO rejections (id, person_id, collection_id, embedding, model_id, space, created_at, created_by)"
-        " VALUES (%s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
-        (str(uuid.uuid4()), person_id, collection_id, embedding, model_id, space_of(model_id), by),
+        "INSERT INTO rejections"
+        " (id, person_id, collection_id, embedding, sealed, model_id, space, created_at, created_by)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, clock_timestamp(), %s) RETURNING id, model_id, created_at, created_by",
+        (rejection_id, person_id, collection_id, *kept, model_id, space_of(model_id), by),
     )
     rejection, revision = Rejection(*cursor.fetchall()[0]), grow_revision(cursor, collection_id)
     audit.append(cursor, "rejected", person_id=person_id, collection=collection_id)

@@ -12,9 +12,9 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
 from recognizer.errors import SealBroken
-from recognizer.gallery import audit, photos
+from recognizer.gallery import audit, photos, sealing
+from recognizer.gallery.connection import keyring_of
 from recognizer.gallery.pool import Pool
-from recognizer.keyring import Keyring
 
 BATCH = 50
 """Rows in one transaction: few enough that nobody waits long for one of them."""
@@ -41,6 +41,9 @@ class Sealed:
     places: Mapping[str, Callable[..., str]]
 
 
+SEALED_WITH = "encode(substring(sealed FROM 2 FOR 8), 'hex')"
+"""The id of the key in a column `sealed`; there are indexes on just that."""
+
 SEALED = (
     Sealed(
         table="photos",
@@ -51,6 +54,10 @@ SEALED = (
             "photo": lambda face_id: photos.place("photo", face_id),
             "chip": lambda face_id: photos.place("chip", face_id),
         },
+    ),
+    *(
+        Sealed(table.name, table.what, SEALED_WITH, tuple(table.key), {"sealed": table.place})
+        for table in sealing.TABLES
     ),
 )
 """Whatever comes to be stored encrypted is added here."""
@@ -76,20 +83,20 @@ def by_key(pool: Pool) -> dict[str, Counter[str]]:
     return found
 
 
-def keeps_photos(pool: Pool) -> bool:
-    """Whether any collection keeps photos."""
+def needs_key(pool: Pool) -> bool:
+    """Whether any collection keeps photos, or has its embeddings encrypted."""
     with pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT EXISTS (SELECT FROM collections WHERE keep_photos)")
+        cursor.execute("SELECT EXISTS (SELECT FROM collections WHERE keep_photos OR encrypt_embeddings)")
         return bool(cursor.fetchall()[0][0])
 
 
-def begin(pool: Pool, keyring: Keyring, rows: int) -> None:
+def begin(pool: Pool, rows: int) -> None:
     """Tell of it in the audit trail, before anything is changed."""
     with pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
-        audit.append(cursor, "photos_re_encrypted", rows=rows, key=keyring.ids[0])
+        audit.append(cursor, "re_encrypted", rows=rows, key=pool.keyring.ids[0])
 
 
-def reseal_some(pool: Pool, keyring: Keyring, sealed: Sealed, old: str, after: Identity | None) -> Batch | None:
+def reseal_some(pool: Pool, sealed: Sealed, old: str, after: Identity | None) -> Batch | None:
     """Encrypt some rows anew that need the key `old`, in one transaction; None where there are no more after `after`.
 
     Rows that somebody else is at work on are passed over: nobody waits for us who holds what we want.
@@ -109,18 +116,18 @@ def reseal_some(pool: Pool, keyring: Keyring, sealed: Sealed, old: str, after: I
         rows = [tuple(str(part) for part in row) for row in cursor.fetchall()]
         for row in rows:
             try:
-                _reseal(cursor, keyring, sealed, row)
+                _reseal(cursor, sealed, row)
                 done += 1
             except SealBroken:
                 damaged.append(row)
     return Batch(rows[-1], done, tuple(damaged)) if rows else None
 
 
-def _reseal(cursor: Cursor, keyring: Keyring, sealed: Sealed, row: Identity) -> None:
+def _reseal(cursor: Cursor, sealed: Sealed, row: Identity) -> None:
     is_row = " AND ".join(f"{name} = %s" for name in sealed.identity)
     cursor.execute(f"SELECT {', '.join(sealed.places)} FROM {sealed.table} WHERE {is_row}", row)  # noqa: S608
     (stored,) = cursor.fetchall()
-    anew = []
+    keyring, anew = keyring_of(cursor), []
     for place_of, data in zip(sealed.places.values(), stored, strict=True):
         place = place_of(*row)
         anew.append(Binary(keyring.seal(keyring.open(bytes(data), place), place)))

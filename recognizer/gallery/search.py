@@ -18,8 +18,11 @@ from recognizer import evidence
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
 from recognizer.faces import Embedding, Neighbour, Neighbourhood, space_of
+from recognizer.gallery import sealed_search
 from recognizer.gallery.names import comparable
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.sealed_search import Ask
 
 
 class Limits(NamedTuple):
@@ -54,7 +57,8 @@ class Size(NamedTuple):
 
 
 SIZE = """
-    SELECT space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint
+    SELECT CASE WHEN collection.encrypt_embeddings THEN space.id END, collection.revision,
+           space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint
     FROM collections AS collection JOIN spaces AS space ON space.collection_id = collection.id
     WHERE collection.name_key = %(collection)s AND space.name = %(space)s
 """
@@ -91,7 +95,8 @@ class Way(NamedTuple):
 # The probe IS NOT NULL keeps an empty list of probes from scanning anything. The model of a candidate's face is
 # compared in a way that no index has: without statistics the planner would read all faces of the model each time.
 NEAREST = SQL("""
-    SELECT collection.revision, coalesce(space.people, 0), coalesce(space.shift, 0), probe.position,
+    SELECT collection.revision, coalesce(space.people, 0), coalesce(space.shift, 0),
+           collection.encrypt_embeddings AND space.id IS NOT NULL, probe.position,
            person.id, person.name, near.face_id, near.distance, near.likeness, near.radius, near.cohort, near.rejected
     FROM collections AS collection
     LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
@@ -180,6 +185,7 @@ def nearest(
     k: int,
     deadline: Deadline,
     limits: Limits = Limits(),  # noqa: B008 (immutable)
+    opened: Opened | None = None,
 ) -> Neighbourhood:
     """Find the people near each probe, by the L2 distance to the nearest of the person's faces.
 
@@ -188,6 +194,7 @@ def nearest(
         model_id: only faces of this model's space are compared.
         k: how many people are wanted at least; a cohort's worth is found anyway.
         limits: up to which size what is done.
+        opened: where the embeddings of encrypted collections are kept decrypted; without it, they are for this call.
 
     Returns:
         The collection as it was searched, and for each probe its neighbours, nearest first (the person's id
@@ -197,34 +204,57 @@ def nearest(
 
     Raises:
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
+        EncryptionKeyMissing, SealBroken: the collection's embeddings are encrypted, and cannot be decrypted.
     """
     probes = [np.asarray(embedding, np.float32) for embedding in embeddings]
-    arguments = {
+    candidates = max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR))
+    arguments: dict[str, Any] = {
         "collection": comparable(collection),
         "space": space_of(model_id),
         "probes": probes,
         "centre": evidence.learned().centre,
-        "candidates": max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR)),
+        "candidates": candidates,
     }
-    with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        cursor.execute(SIZE, arguments)
-        size = Size(*row) if (row := cursor.fetchone()) else None
-        arguments["breadth"] = breadth(size)
-        way = limits.way(size)
-        found = _search(cursor, way, arguments)
-        if way is INDEX and any(len(near) < min(k, found.people) for near in found.of_probes):
-            found = _search(cursor, ALL_TEMPLATES, arguments)
+    opened = opened or Opened(pool)
+    while True:  # once; and again where the collection is switched meanwhile
+        with pool.connection(deadline) as connection, connection.cursor() as cursor:
+            cursor.execute(SIZE, arguments)
+            sealed_space, revision, *of_space = cursor.fetchone() or (None, 0)
+            size = Size(*of_space) if of_space else None
+            if sealed_space is None:
+                found = _plain(cursor, size, limits, k, arguments)
+            else:
+                by_faces = limits.way(size) is ALL_FACES
+                ask = Ask(sealed_space, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
+                found = sealed_search.at_once(cursor, opened, ask, revision)
+        if found is None and sealed_space is not None:
+            found = sealed_search.nearest(opened, ask, deadline)
+        if found is not None:
+            return found
+
+
+def _plain(
+    cursor: Cursor, size: Size | None, limits: Limits, k: int, arguments: dict[str, Any]
+) -> Neighbourhood | None:
+    """Search the embeddings that are not encrypted; None: since the size was asked for, they all are."""
+    arguments["breadth"] = breadth(size)
+    way = limits.way(size)
+    found = _search(cursor, way, arguments)
+    if way is INDEX and found and any(len(near) < min(k, found.people) for near in found.of_probes):
+        found = _search(cursor, ALL_TEMPLATES, arguments)
     return found
 
 
-def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhood:
+def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhood | None:
     cursor.execute(way.statement, arguments)
     rows = cursor.fetchall()
     if not rows:
         raise CollectionNotFound(f"There is no collection `{arguments['collection']}`.")
+    revision, people, shift, encrypted = rows[0][:4]
+    if encrypted:
+        return None
     of_probes: list[list[Neighbour]] = [[] for _ in arguments["probes"]]
-    for _, _, _, position, person_id, *of_person in rows:
+    for _, _, _, _, position, person_id, *of_person in rows:
         if person_id is not None:
             of_probes[position - 1].append(Neighbour(person_id, *of_person))
-    revision, people, shift = rows[0][:3]
     return Neighbourhood(revision, people, shift, tuple(tuple(near) for near in of_probes))

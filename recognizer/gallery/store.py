@@ -14,7 +14,9 @@ from recognizer.gallery.collections import Collection, CollectionErasure, Collec
 from recognizer.gallery.enrolment import EnrolledFace, Enrolment, Idempotency, Who
 from recognizer.gallery.listing import PeopleQuery
 from recognizer.gallery.merging import Merger
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.people import Erasure, PersonDetails
+from recognizer.gallery.pool import Pool
 from recognizer.gallery.reading import EnrolledPeople, PersonFaces
 from recognizer.gallery.versions import Condition
 
@@ -39,13 +41,19 @@ class Gallery(CollectionStore):
     Every method may raise `DatabaseUnavailable` and `DeadlineExceeded`. Writers to one collection take
     turns; each grows its `revision`. Collections and people are named without regard to case. `collection` beside a
     person's id is the one that the caller may see, all by default; `only_if` looks at the version of what is changed.
+    What reads or writes embeddings of a collection that has them encrypted may raise `EncryptionKeyMissing` and
+    `SealBroken`.
     """
+
+    def __init__(self, pool: Pool, opened: Opened | None = None) -> None:
+        super().__init__(pool)
+        self._opened = opened or Opened(pool)
 
     def nearest(
         self, collection: str, embeddings: Sequence[Embedding], model_id: str, k: int, deadline: Deadline
     ) -> Neighbourhood:
         """The people near each probe, at least `k` where there are so many; see `search.nearest`."""
-        return search.nearest(self._pool, collection, embeddings, model_id, k, deadline)
+        return search.nearest(self._pool, collection, embeddings, model_id, k, deadline, opened=self._opened)
 
     def embeddings(self, collection: str, model_id: str, deadline: Deadline) -> EnrolledPeople:
         """The faces of a collection themselves, or a sample of very many; see `reading.embeddings`."""
@@ -106,7 +114,7 @@ class Gallery(CollectionStore):
             raise InvalidRequest("Say who this is: give either `name` or `person_id`.")
         who = Who(name, person_id, external_id, metadata)
         with self._pool.connection(deadline) as connection, connection.cursor() as cursor:
-            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency, self._keyring)
+            return enrolment.enrol(cursor, collection, who, faces, refused, warnings, idempotency)
 
     def earlier_answer(self, collection: str, idempotency: Idempotency, deadline: Deadline) -> Enrolment | None:
         """What this request was answered before, so that its photos need not be looked at again.

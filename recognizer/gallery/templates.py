@@ -23,6 +23,7 @@ from psycopg2.extras import execute_values
 from recognizer import evidence
 from recognizer.evidence import Vector
 from recognizer.faces import space_of
+from recognizer.gallery import sealing
 
 MAX_FACES = 500
 """A template is made of no more of a person's faces, the latest ones."""
@@ -43,7 +44,7 @@ SPACE = """
 
 # The model is compared in a way that no index has: without statistics the planner would read all faces of the model.
 FACES = """
-    SELECT face.person_id, face.id, face.embedding
+    SELECT face.person_id, face.id, face.embedding, face.sealed
     FROM spaces AS space
     JOIN faces AS face ON face.person_id = ANY (%(people)s::uuid[]) AND ARRAY[face.model_id] <@ space.model_ids
     WHERE space.id = %(space_id)s
@@ -52,11 +53,15 @@ FACES = """
 
 # Every part sees the state before the statement: `before` are the templates as they were, if they were.
 TEMPLATES = """
-    WITH new (person_id, space_id, collection_id, embedding, faces) AS (VALUES %s), before AS (
+    WITH new (person_id, space_id, collection_id, embedding, sealed, faces) AS (VALUES %s), before AS (
         SELECT templates.faces FROM templates JOIN new USING (person_id, space_id)
     ), template AS (
-        INSERT INTO templates (person_id, space_id, collection_id, embedding, faces) SELECT * FROM new
-        ON CONFLICT (person_id, space_id) DO UPDATE SET embedding = excluded.embedding, faces = excluded.faces
+        INSERT INTO templates (person_id, space_id, collection_id, embedding, sealed, faces, revision)
+        SELECT new.*, CASE WHEN sealed IS NOT NULL  -- that of the collection when this is committed
+                           THEN (SELECT revision + 1 FROM collections WHERE id = collection_id) END
+        FROM new
+        ON CONFLICT (person_id, space_id) DO UPDATE SET embedding = excluded.embedding, sealed = excluded.sealed,
+                                                        faces = excluded.faces, revision = excluded.revision
     ), total AS (
         SELECT space_id, count(*) AS people, sum(faces) AS faces FROM new GROUP BY space_id
     )
@@ -140,11 +145,15 @@ def _make(cursor: Cursor, collection_id: int, space_id: int, people: list[str]) 
     for person_id, found in groupby(cursor.fetchall(), itemgetter(0)):
         faces = list(found)
         latest = faces[:MAX_FACES]
-        template = evidence.template(np.array([embedding.to_numpy() for _, _, embedding in latest]))
+        template = evidence.template(
+            np.array([sealing.read(cursor, sealing.face_place(face_id), *kept) for _, face_id, *kept in latest])
+        )
         made.append((person_id, template))
-        noisy = template + noise([face_id for _, face_id, _ in latest])
-        rows.append((person_id, space_id, collection_id, noisy, len(faces)))
-    columns = "(%s::uuid, %s::bigint, %s::bigint, %s::vector::halfvec(128), %s::integer)"
+        noisy = template + noise([face_id for _, face_id, *_ in latest])
+        place, encrypted = sealing.template_place(person_id, space_id), latest[0][3] is not None
+        stored = sealing.stored_template(cursor, place, noisy, encrypted)
+        rows.append((person_id, space_id, collection_id, *stored, len(faces)))
+    columns = "(%s::uuid, %s::bigint, %s::bigint, %s::vector::halfvec(128), %s::bytea, %s::integer)"
     execute_values(cursor, TEMPLATES, rows, columns, page_size=len(rows))
     ((changes, enrolled),) = cursor.fetchall()
     figures = [(person_id, space_id, _first_likeness(template, enrolled), changes, -1) for person_id, template in made]

@@ -13,7 +13,7 @@ from psycopg2.extras import execute_values
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.faces import space_of
-from recognizer.gallery import audit, collections, templates
+from recognizer.gallery import audit, collections, sealing, templates
 from recognizer.gallery.arrivals import Arrival, Tally, compare
 from recognizer.gallery.enrolment import as_json
 from recognizer.gallery.names import comparable
@@ -44,12 +44,13 @@ COMPLETE_PEOPLE = """
 """What is set already stays, as in a merger."""
 
 ADD_FACES = """
-    INSERT INTO faces (id, person_id, collection_id, embedding, model_id, box_left, box_top, box_right, box_bottom,
-                       quality_score, quality_issues, photo_sha256, created_at) VALUES %s
+    INSERT INTO faces (id, person_id, collection_id, embedding, sealed, model_id, box_left, box_top, box_right,
+                       box_bottom, quality_score, quality_issues, photo_sha256, created_at) VALUES %s
 """
 
 ADD_REJECTIONS = """
-    INSERT INTO rejections (id, person_id, collection_id, embedding, model_id, space, created_at, created_by) VALUES %s
+    INSERT INTO rejections (id, person_id, collection_id, embedding, sealed, model_id, space, created_at, created_by)
+    VALUES %s
 """
 
 RESTORE_COHORTS = """
@@ -176,29 +177,35 @@ def _write_people(cursor: Cursor, collection_id: int, arrivals: Sequence[Arrival
 
 
 def _write_faces(cursor: Cursor, collection_id: int, arrivals: Sequence[Arrival]) -> None:
+    if encrypted := sealing.is_encrypted(cursor, collection_id):
+        sealing.require_room(cursor, collection_id, sum(len(each.faces) for each in arrivals))
     rows = [
         (
-            face_id, each.id, collection_id, embedding, face.model_id,
+            face_id, each.id, collection_id,
+            *sealing.stored(cursor, sealing.face_place(face_id), embedding, encrypted), face.model_id,
             face.box.left, face.box.top, face.box.right, face.box.bottom,
             face.quality.score, list(face.quality.issues), bytes.fromhex(face.photo_sha256), face.created_at,
         )
         for each in arrivals
         for face_id, face, embedding in each.faces
     ]  # fmt: skip
-    columns = "(%s::uuid, %s::uuid, %s, %s::vector, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s)"
+    columns = "(%s::uuid, %s::uuid, %s, %s::vector, %s::bytea, %s, %s, %s, %s, %s, %s, %s::text[], %s, %s)"
     execute_values(cursor, ADD_FACES, rows, columns, page_size=len(rows))
 
 
 def _write_rejections(cursor: Cursor, collection_id: int, arrivals: Sequence[Arrival]) -> None:
+    encrypted = sealing.is_encrypted(cursor, collection_id)
     rows = [
         (
-            own_id, each.id, collection_id, embedding, said.model_id, space_of(said.model_id),
+            own_id, each.id, collection_id,
+            *sealing.stored(cursor, sealing.rejection_place(own_id), embedding, encrypted),
+            said.model_id, space_of(said.model_id),
             said.created_at, said.created_by,
         )
         for each in arrivals
         for own_id, said, embedding in each.rejections
     ]  # fmt: skip
-    columns = "(%s::uuid, %s::uuid, %s, %s::vector, %s, %s, %s, %s)"
+    columns = "(%s::uuid, %s::uuid, %s, %s::vector, %s::bytea, %s, %s, %s, %s)"
     execute_values(cursor, ADD_REJECTIONS, rows, columns, page_size=len(rows))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from psycopg2.sql import SQL, Identifier
 from recognizer.deadline import Deadline
 from recognizer.errors import CollectionNotFound
 from recognizer.faces import Box, Quality
-from recognizer.gallery import audit
+from recognizer.gallery import audit, sealing
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.names import comparable
 from recognizer.gallery.pool import Pool
@@ -66,14 +66,14 @@ FACES = """
     FROM faces WHERE collection_id = %s ORDER BY person_id, created_at, id
 """
 
-EMBEDDINGS = "SELECT embedding FROM faces WHERE collection_id = %s ORDER BY person_id, created_at, id"
+EMBEDDINGS = "SELECT id, embedding, sealed FROM faces WHERE collection_id = %s ORDER BY person_id, created_at, id"
 
 REJECTIONS = """
     SELECT id, person_id, model_id, created_at, created_by
     FROM rejections WHERE collection_id = %s ORDER BY person_id, created_at, id
 """
 
-REJECTED = "SELECT embedding FROM rejections WHERE collection_id = %s ORDER BY person_id, created_at, id"
+REJECTED = "SELECT id, embedding, sealed FROM rejections WHERE collection_id = %s ORDER BY person_id, created_at, id"
 
 
 class Snapshot:
@@ -117,7 +117,7 @@ class Snapshot:
 
     def embeddings(self) -> Iterator[Vectors]:
         """Theirs in the same order, some thousand at a time."""
-        return self._vectors(EMBEDDINGS)
+        return self._vectors(EMBEDDINGS, sealing.face_place)
 
     def rejections(self) -> Iterator[RejectionRecord]:
         """All rejections in the order of the people, each person's oldest first."""
@@ -128,7 +128,7 @@ class Snapshot:
 
     def rejected(self) -> Iterator[Vectors]:
         """Their embeddings in the same order."""
-        return self._vectors(REJECTED)
+        return self._vectors(REJECTED, sealing.rejection_place)
 
     def _rows(self, statement: str) -> Iterator[tuple[Any, ...]]:
         with self._connection.cursor(name="transfer") as cursor:  # a name: the rows stay with the server
@@ -136,11 +136,11 @@ class Snapshot:
             cursor.execute(statement, (self._id,))
             yield from cursor
 
-    def _vectors(self, statement: str) -> Iterator[Vectors]:
+    def _vectors(self, statement: str, place: Callable[[str], str]) -> Iterator[Vectors]:
         with self._connection.cursor(name="transfer") as cursor:
             cursor.execute(statement, (self._id,))
             while rows := cursor.fetchmany(ROWS_AT_ONCE):
-                yield np.stack([embedding.to_numpy() for (embedding,) in rows])
+                yield np.stack([sealing.read(cursor, place(each), *kept) for each, *kept in rows])
 
 
 @contextmanager
@@ -149,6 +149,7 @@ def snapshot(pool: Pool, collection: str, deadline: Deadline) -> Iterator[Snapsh
 
     Raises:
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
+        EncryptionKeyMissing, SealBroken: its embeddings are encrypted and cannot be decrypted.
     """
     with pool.connection(deadline, is_long=True) as connection:
         yield Snapshot(connection, collection)

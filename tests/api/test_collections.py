@@ -37,6 +37,7 @@ def test_collections_are_listed_by_name_with_how_much_they_hold(client: FlaskCli
         "threshold": None,
         "keep_photos": False,
         "retention_days": None,
+        "encrypt_embeddings": False,
         "people": 2,
         "faces": 3,
         "photos": 0,

@@ -15,6 +15,7 @@ from calls import Photos, assert_problem, enroll, post
 from flask.testing import FlaskClient
 
 from recognizer.gallery.holdings import HELD
+from recognizer.keyring import Keyring
 from recognizer.runtime import Runtime
 
 COLUMNS = """
@@ -124,7 +125,7 @@ def test_a_damaged_photo_is_left_out_and_named(client: FlaskClient, ada: str, ru
 def test_without_its_key_there_is_no_half_export(
     client: FlaskClient, ada: str, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runtime.holdings, "_keyring", type(runtime.settings.keyring)())
+    monkeypatch.setattr(runtime.pool, "keyring", Keyring())
     assert_problem(client.get(f"/v1/people/{ada}/export"), 503, "encryption_key_missing")
 
 

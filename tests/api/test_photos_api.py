@@ -11,7 +11,6 @@ from flask.testing import FlaskClient
 from PIL import Image
 
 from recognizer.deadline import Deadline
-from recognizer.gallery.holdings import Holdings
 from recognizer.keyring import Keyring
 from recognizer.runtime import Runtime
 
@@ -26,8 +25,7 @@ def keeping(client: FlaskClient) -> FlaskClient:
 @pytest.fixture
 def without_keys(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """The encryption keys are lost."""
-    monkeypatch.setattr(runtime.gallery, "_keyring", Keyring())
-    monkeypatch.setattr(runtime, "holdings", Holdings(runtime.pool, Keyring()))
+    monkeypatch.setattr(runtime.pool, "keyring", Keyring())
 
 
 def image_of(enrolled: dict[str, object]) -> str:

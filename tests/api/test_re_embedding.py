@@ -28,7 +28,7 @@ def old(client: FlaskClient, runtime: Runtime, photo: Photos) -> OldFaces:
             "UPDATE faces SET model_id = 'old/space/1crop', embedding = (SELECT array_fill(0.1, '{128}'))::vector"
         )
         cursor.execute("DELETE FROM spaces")
-    return OldFaces(runtime.pool, runtime.settings.keyring, runtime.engine.model_id, None)
+    return OldFaces(runtime.pool, runtime.engine.model_id, None)
 
 
 def decisions(client: FlaskClient, *photos: bytes) -> list[str | None]:
@@ -82,9 +82,10 @@ def test_what_cannot_be_found_or_read_stays_as_it_is(
     assert old.waiting() == (2, 1)
 
 
-def test_without_the_key_nothing_is_changed(runtime: Runtime, old: OldFaces) -> None:
+def test_without_the_key_nothing_is_changed(runtime: Runtime, old: OldFaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime.pool, "keyring", Keyring())
     with pytest.raises(EncryptionKeyMissing):
-        re_embed(OldFaces(runtime.pool, Keyring(), runtime.engine.model_id, None), runtime.engine, silent)
+        re_embed(old, runtime.engine, silent)
     assert old.waiting() == (3, 1)
 
 
@@ -92,6 +93,6 @@ def test_only_the_collection_that_was_named(client: FlaskClient, runtime: Runtim
     with runtime.pool.connection() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT id FROM collections WHERE name = 'none kept'")
         ((collection_id,),) = cursor.fetchall()
-    one = OldFaces(runtime.pool, runtime.settings.keyring, runtime.engine.model_id, collection_id)
+    one = OldFaces(runtime.pool, runtime.engine.model_id, collection_id)
     assert one.waiting() == (0, 1)
     assert one.next_person(None) is None

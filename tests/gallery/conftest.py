@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -36,6 +37,8 @@ DROP_TABLES = """
 """
 OpenPool = Callable[..., Pool]
 
+KEY = Key.of_text(new_key())
+
 
 @pytest.fixture
 def postgres_process(postgres: BundledPostgres) -> psutil.Process:
@@ -63,13 +66,14 @@ def open_pool(database_url: str) -> Iterator[OpenPool]:
     """Opens pools with a test's own settings, and closes them when the test is over."""
     with ExitStack() as pools:
 
-        def open_one(url: str = database_url, **settings: float) -> Pool:
+        def open_one(url: str = database_url, **settings: Any) -> Pool:
             plain = {
                 "minimum": 0,
                 "maximum": 2,
                 "timeout_seconds": 5.0,
                 "connect_timeout_seconds": 5.0,
                 "statement_timeout_seconds": 10.0,
+                "keyring": Keyring([KEY]),
             }
             return pools.enter_context(Pool(url, **{**plain, **settings}))
 
@@ -88,14 +92,28 @@ def pool(open_pool: OpenPool) -> Pool:
 
 
 @pytest.fixture
-def keyring() -> Keyring:
-    """One key, made for the test."""
-    return Keyring([Key.of_text(new_key())])
+def key() -> Key:
+    """What the pools encrypt with."""
+    return KEY
 
 
 @pytest.fixture
-def gallery(pool: Pool, keyring: Keyring) -> Gallery:
-    return Gallery(pool, keyring)
+def keyring(key: Key) -> Keyring:
+    """The same as a keyring."""
+    return Keyring([key])
+
+
+@pytest.fixture
+def gallery(pool: Pool) -> Gallery:
+    return Gallery(pool)
+
+
+@pytest.fixture(params=["plain", "encrypted"])
+def either_form(request: pytest.FixtureRequest, database_url: str) -> str:
+    """The test is run with embeddings as they are and, once more, with encrypted ones."""
+    if request.param == "encrypted":
+        execute(database_url, "UPDATE collections SET encrypt_embeddings = true")
+    return request.param
 
 
 @pytest.fixture

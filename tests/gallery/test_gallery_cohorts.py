@@ -18,6 +18,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import Limits
 from recognizer.gallery.store import Gallery
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 NewFaces = Callable[..., NewFace]
 Sql = Callable[[str], list[tuple[Any, ...]]]
 Enrol = Callable[..., str]
@@ -83,6 +85,7 @@ def test_the_first_figure_is_that_of_an_empty_gallery(enrol: Enrol, sql: Sql) ->
     assert sql(FIGURES) == [(pytest.approx(alone, abs=1e-6), None)] * 2
 
 
+@EITHER_FORM
 def test_in_a_small_gallery_everybody_is_reckoned_anew_with_each_change(
     gallery: Gallery, pool: Pool, enrol: Enrol
 ) -> None:
@@ -105,6 +108,7 @@ def test_among_many_only_a_tenth_of_changes_makes_figures_old(gallery: Gallery, 
     assert all_up_to_date(pool) == 67
 
 
+@EITHER_FORM
 def test_a_person_who_changes_meanwhile_is_reckoned_again(
     pool: Pool, enrol: Enrol, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,6 +127,7 @@ def test_a_person_who_changes_meanwhile_is_reckoned_again(
     assert all_up_to_date(pool) == 2
 
 
+@EITHER_FORM
 def test_only_one_works_at_a_time(pool: Pool, enrol: Enrol) -> None:
     for n in range(BATCH * 2):
         enrol(f"person {n}")
@@ -131,6 +136,7 @@ def test_only_one_works_at_a_time(pool: Pool, enrol: Enrol) -> None:
     assert sum(done) + all_up_to_date(pool) == BATCH * 2
 
 
+@EITHER_FORM
 def test_figures_are_reckoned_while_people_are_enrolled_and_erased(gallery: Gallery, pool: Pool, enrol: Enrol) -> None:
     def come_and_go(number: int) -> None:
         gallery.delete_person(enrol(f"guest {number}"), Deadline(60))
@@ -153,6 +159,7 @@ def test_the_keeper_works_by_itself(
 
 
 @pytest.mark.parametrize("pairs", [BATCH // 2, 40])  # one full batch, and more than one
+@EITHER_FORM
 def test_people_who_are_all_alike_shift_the_rule(gallery: Gallery, pool: Pool, enrol: Enrol, pairs: int) -> None:
     """As in a gallery of one family: what strangers score there is more than among people of all kinds."""
     random = np.random.default_rng(2)
@@ -212,10 +219,10 @@ def test_the_keeper_survives_whatever_happens(
     failures = iter([OSError("no room"), RuntimeError("can't start new thread"), MemoryError()])
     work = cohorts.bring_up_to_date
 
-    def failing_at_first(*given: Any) -> int:
+    def failing_at_first(*given: Any, **options: Any) -> int:
         if error := next(failures, None):
             raise error
-        return work(*given)
+        return work(*given, **options)
 
     monkeypatch.setattr(cohorts, "bring_up_to_date", failing_at_first)
     enrol("Ada")
@@ -225,6 +232,7 @@ def test_the_keeper_survives_whatever_happens(
     assert ["no room" in record.getMessage() for record in warnings] == [True]
 
 
+@EITHER_FORM
 def test_one_person_alone_has_a_figure_and_no_rival(pool: Pool, enrol: Enrol, sql: Sql) -> None:
     enrol("Ada")
     assert all_up_to_date(pool) == 1

@@ -20,6 +20,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.store import Enrolment, Gallery, Idempotency
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
 
@@ -54,6 +56,7 @@ def near(gallery: Gallery, embedding: Embedding) -> list[tuple[str, float]]:
     return [(each.name, round(each.distance, 4)) for each in around.of_probes[0]]
 
 
+@EITHER_FORM
 def test_the_faces_of_both_are_one_persons(gallery: Gallery, enrol: Enrol, new_face: NewFaces, sql: Sql) -> None:
     first, second = new_face(), new_face()
     ada, wrong = enrol("Ada", first), enrol("Aida", second)
@@ -99,6 +102,7 @@ def test_cohort_figures_are_reckoned_anew(gallery: Gallery, enrol: Enrol, pool: 
     assert sql("SELECT count(*) FROM cohorts") == [(2,)]
 
 
+@EITHER_FORM
 def test_faces_of_other_models_keep_their_spaces(gallery: Gallery, enrol: Enrol, new_face: NewFaces, sql: Sql) -> None:
     ada = enrol("Ada", new_face(model_id="old/1"))
     wrong = enrol("Aida", new_face(model_id="new/1"), new_face(model_id="new/2"))
@@ -110,6 +114,7 @@ def test_faces_of_other_models_keep_their_spaces(gallery: Gallery, enrol: Enrol,
     assert sql(SOUND) == [(True,), (True,)]
 
 
+@EITHER_FORM
 def test_a_photo_that_both_have_is_kept_once(gallery: Gallery, enrol: Enrol, new_face: NewFaces, sql: Sql) -> None:
     old, new = new_face(photo="same", model_id="old/1"), new_face(photo="same", model_id="new/1")
     ada, wrong = enrol("Ada", old), enrol("Aida", new, new_face(model_id="new/1"))
@@ -120,6 +125,7 @@ def test_a_photo_that_both_have_is_kept_once(gallery: Gallery, enrol: Enrol, new
     assert sql(SOUND) == [(True,), (True,)]
 
 
+@EITHER_FORM
 def test_rejections_go_along_unless_the_merger_refutes_them(gallery: Gallery, enrol: Enrol, new_face: NewFaces) -> None:
     hers, elsewhere = new_face(), new_face()
     ada, wrong = enrol("Ada", new_face()), enrol("Aida", hers)
@@ -210,6 +216,7 @@ def test_what_cannot_be_merged_is_refused_and_changes_nothing(gallery: Gallery, 
     assert (sql("SELECT * FROM people ORDER BY id"), sql("SELECT * FROM faces ORDER BY id")) == everything
 
 
+@EITHER_FORM
 def test_merging_enrolling_and_erasing_at_once_leave_a_sound_gallery(
     gallery: Gallery, pool: Pool, enrol: Enrol, new_face: NewFaces, sql: Sql
 ) -> None:

@@ -24,6 +24,8 @@ from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.people import ERASE
 from recognizer.gallery.store import Gallery, Idempotency
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
 
@@ -331,6 +333,7 @@ def test_what_was_not_seen_is_not_changed(gallery: Gallery, add: Add, deadline: 
     assert gallery.delete_person(person_id, deadline, only_if=lambda version: True).left == 0
 
 
+@EITHER_FORM
 def test_a_removed_face_is_found_no_more(gallery: Gallery, add: Add, new_face: NewFaces, sql: Sql) -> None:
     wrong, right = new_face(), new_face()
     deadline = Deadline(60)
@@ -351,6 +354,7 @@ def test_a_removed_face_is_found_no_more(gallery: Gallery, add: Add, new_face: N
     gallery.enrol("default", [wrong], person_id=done.person_id, deadline=deadline)  # its photo is no duplicate now
 
 
+@EITHER_FORM
 def test_without_the_last_face_the_person_stays(gallery: Gallery, add: Add, sql: Sql, deadline: Deadline) -> None:
     person_id = add("Ada", external_id="7")
     details, _ = gallery.remove_face(person_id, gallery.person(person_id, deadline).faces[0].id, deadline)

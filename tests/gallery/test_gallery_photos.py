@@ -17,6 +17,7 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.keyring import Key, Keyring, new_key
 
+OpenPool = Callable[..., Pool]
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
 
@@ -31,8 +32,8 @@ def gallery(gallery: Gallery, deadline: Deadline) -> Gallery:
 
 
 @pytest.fixture
-def holdings(pool: Pool, keyring: Keyring) -> Holdings:
-    return Holdings(pool, keyring)
+def holdings(pool: Pool) -> Holdings:
+    return Holdings(pool)
 
 
 @pytest.fixture
@@ -99,16 +100,16 @@ def test_where_nothing_is_kept_nothing_is_stored(gallery: Gallery, add: Add, sql
 
 
 def test_without_a_key_nothing_is_enrolled_where_photos_are_kept(
-    gallery: Gallery, pool: Pool, new_face: NewFaces, sql: Sql, deadline: Deadline
+    gallery: Gallery, open_pool: OpenPool, new_face: NewFaces, sql: Sql, deadline: Deadline
 ) -> None:
-    without = Gallery(pool)
+    without = Gallery(open_pool(keyring=Keyring()))
     with pytest.raises(EncryptionKeyMissing):
         without.enrol("default", [new_face(kept=KEPT)], name="Ada", deadline=deadline)
     assert sql("SELECT count(*) FROM people") == [(0,)]
 
 
-def test_without_a_key_no_collection_can_keep_photos(pool: Pool, deadline: Deadline) -> None:
-    without = Gallery(pool)
+def test_without_a_key_no_collection_can_keep_photos(open_pool: OpenPool, deadline: Deadline) -> None:
+    without = Gallery(open_pool(keyring=Keyring()))
     with pytest.raises(EncryptionKeyMissing):
         without.change_collection("default", {"keep_photos": True}, deadline)
     with pytest.raises(EncryptionKeyMissing):
@@ -186,9 +187,11 @@ def test_a_photo_that_was_moved_to_another_face_is_not_shown(
     assert holdings.photo(grace, of_grace, "chip", deadline).data == KEPT.chip
 
 
-def test_a_photo_whose_key_is_gone_says_which(pool: Pool, keyring: Keyring, add: Add, deadline: Deadline) -> None:
+def test_a_photo_whose_key_is_gone_says_which(
+    open_pool: OpenPool, keyring: Keyring, add: Add, deadline: Deadline
+) -> None:
     person_id, face_id = add("Ada")
-    others = Holdings(pool, Keyring([Key.of_text(new_key())]))
+    others = Holdings(open_pool(keyring=Keyring([Key.of_text(new_key())])))
     with pytest.raises(EncryptionKeyMissing, match=keyring.ids[0]):
         others.photo(person_id, face_id, "photo", deadline)
 

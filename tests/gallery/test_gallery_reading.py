@@ -15,6 +15,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.reading import EnrolledPeople, ReadingLimits
 from recognizer.gallery.store import Gallery
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 MakeFace = Callable[..., NewFace]
 Sql = Callable[[str], list[tuple[object, ...]]]
 
@@ -35,6 +37,7 @@ def faces_read(found: EnrolledPeople) -> dict[str, int]:
     return {person.name: len(person.face_ids) for person in found.people}
 
 
+@EITHER_FORM
 def test_the_faces_of_each_person_are_read_in_the_order_of_their_ids(
     gallery: Gallery, deadline: Deadline, enrol: Callable[..., list[NewFace]]
 ) -> None:
@@ -52,6 +55,7 @@ def test_the_faces_of_each_person_are_read_in_the_order_of_their_ids(
         assert {face.id for face in stored} == set(person.face_ids)
 
 
+@EITHER_FORM
 def test_faces_of_other_spaces_are_counted_only(
     gallery: Gallery, deadline: Deadline, enrol: Callable[..., list[NewFace]]
 ) -> None:
@@ -101,6 +105,7 @@ def test_an_unknown_collection_is_not_found(gallery: Gallery, deadline: Deadline
         gallery.embeddings("nope", "space/1crop", deadline)
 
 
+@EITHER_FORM
 def test_one_persons_faces_are_those_of_the_space_newest_first_with_what_was_rejected(
     gallery: Gallery, deadline: Deadline, enrol: Callable[..., list[NewFace]], new_face: MakeFace, sql: Sql
 ) -> None:

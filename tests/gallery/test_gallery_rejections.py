@@ -16,6 +16,8 @@ from recognizer.faces import Embedding, NewFace, Rejection
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.store import Gallery
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 Sql = Callable[[str], list[tuple[Any, ...]]]
 NewFaces = Callable[..., NewFace]
 
@@ -154,6 +156,7 @@ def test_a_key_to_one_collection_does_not_reach_the_rejections_of_another(
     ],
     ids=["127", "129", "a matrix", "NaN", "infinity", "too large", "no float32", "truth values", "text"],
 )
+@EITHER_FORM
 def test_what_is_no_embedding_is_refused(
     gallery: Gallery, add: Add, reject: Reject, deadline: Deadline, embedding: Embedding
 ) -> None:
@@ -214,6 +217,7 @@ def test_erasing_a_person_erases_and_counts_the_rejections(
     assert sql("SELECT person_id::text FROM rejections") == [(grace,)]
 
 
+@EITHER_FORM
 def test_rejecting_and_erasing_at_once_never_fails_halfway(
     gallery: Gallery, add: Add, reject: Reject, sql: Sql
 ) -> None:
@@ -231,6 +235,7 @@ def test_rejecting_and_erasing_at_once_never_fails_halfway(
         assert sql("SELECT count(*) FROM rejections") == sql("SELECT count(*) FROM people") == [(0,)]
 
 
+@EITHER_FORM
 def test_a_rejection_counts_whatever_the_number_of_crops(
     gallery: Gallery, new_face: NewFaces, deadline: Deadline
 ) -> None:

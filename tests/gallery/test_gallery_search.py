@@ -16,6 +16,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import nearest
 from recognizer.gallery.store import Gallery
 
+EITHER_FORM = pytest.mark.usefixtures("either_form")
+
 NewFaces = Callable[..., NewFace]
 Sql = Callable[[str], list[tuple[object, ...]]]
 
@@ -24,6 +26,7 @@ def enrol(gallery: Gallery, name: str, *faces: NewFace) -> str:
     return gallery.enrol("default", faces, name=name, deadline=Deadline(60)).person_id
 
 
+@EITHER_FORM
 def test_neighbours_and_distances_are_numpys(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     random = np.random.default_rng(7)
     people: dict[str, np.ndarray] = {}
@@ -66,6 +69,7 @@ def test_embeddings_come_through_exactly(gallery: Gallery, new_face: NewFaces, p
         assert np.array_equal(kept, vector.astype(np.float32))
 
 
+@EITHER_FORM
 def test_the_nearest_face_speaks_for_a_person(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     near, far = np.full(128, 0.01, np.float32), np.full(128, 0.5, np.float32)
     done = gallery.enrol(
@@ -75,6 +79,7 @@ def test_the_nearest_face_speaks_for_a_person(gallery: Gallery, new_face: NewFac
     assert (neighbour.name, neighbour.face_id) == ("Ada", done.enrolled[1].face_id)
 
 
+@EITHER_FORM
 def test_equal_distances_are_ordered_by_person(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     same = np.full(128, 0.1, np.float32)
     ids = [enrol(gallery, f"person {number}", new_face(embedding=same)) for number in range(8)]
@@ -83,11 +88,13 @@ def test_equal_distances_are_ordered_by_person(gallery: Gallery, new_face: NewFa
     assert found[0].distance == 0
 
 
+@EITHER_FORM
 def test_an_empty_collection_has_no_neighbours(gallery: Gallery, deadline: Deadline) -> None:
     probes = np.zeros((2, 128), np.float32)
     assert gallery.nearest("Default", probes, "model-1", 3, deadline) == Neighbourhood(0, 0, 0.0, ((), ()))
 
 
+@EITHER_FORM
 def test_no_probes_still_give_the_revision(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     enrol(gallery, "Ada", new_face())
     assert gallery.nearest("default", [], "model-1", 3, deadline) == Neighbourhood(1, 1, 0.0, ())
@@ -96,6 +103,7 @@ def test_no_probes_still_give_the_revision(gallery: Gallery, new_face: NewFaces,
     )
 
 
+@EITHER_FORM
 def test_other_models_and_collections_are_not_compared(
     gallery: Gallery, new_face: NewFaces, sql: Sql, deadline: Deadline
 ) -> None:
@@ -108,6 +116,7 @@ def test_other_models_and_collections_are_not_compared(
         gallery.nearest("nowhere", [probe], "model-1", 3, deadline)
 
 
+@EITHER_FORM
 def test_what_was_enrolled_is_found_from_every_pool_at_once(
     gallery: Gallery, open_pool: Callable[..., Pool], new_face: NewFaces, deadline: Deadline
 ) -> None:
@@ -119,6 +128,7 @@ def test_what_was_enrolled_is_found_from_every_pool_at_once(
         assert (found.revision, found.of_probes[0][0].person_id) == (number + 1, person_id)
 
 
+@EITHER_FORM
 def test_the_revision_is_that_of_the_faces_searched(gallery: Gallery, new_face: NewFaces) -> None:
     probe = np.zeros(128, np.float32)
     faces = [new_face() for _ in range(30)]
@@ -136,6 +146,7 @@ def test_the_revision_is_that_of_the_faces_searched(gallery: Gallery, new_face: 
             job.result(60)
 
 
+@EITHER_FORM
 def test_searching_changes_nothing(gallery: Gallery, new_face: NewFaces, deadline: Deadline) -> None:
     enrol(gallery, "Ada", new_face())
     for _ in range(3):
