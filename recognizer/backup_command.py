@@ -40,7 +40,7 @@ def backup(config_file: Path | None, data_dir: Path | None, file: Path, force: b
     """Copy everything to FILE and check it: people, faces, kept photos, keys, the audit trail. The service goes on.
 
     FILE is as confidential as the gallery itself. The encryption keys are not in it: keep them somewhere else, for
-    without them the photos in it are lost.
+    without them what is encrypted in it is lost.
     """
     settings = config.load({"data_dir": data_dir}, config_file)
     with installation.database(settings) as url:

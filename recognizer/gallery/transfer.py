@@ -25,7 +25,7 @@ from recognizer.moments import Moment
 Vectors = NDArray[np.float32]
 """(n, 128) float32"""
 
-SETTINGS = ("target_fpir", "threshold", "retention_days")
+SETTINGS = ("target_fpir", "threshold", "retention_days", "encrypt_embeddings")
 """What is set for a collection and goes along; not `keep_photos`, for the photos stay behind."""
 
 INT4 = 2**31

@@ -112,9 +112,13 @@ class Import:
 
     def _report(self, into: Target, tally: Tally, made: bool) -> Imported:
         """What is to be said of it."""
-        settings = {} if made or not into.people else into.settings
+        own = {} if made else into.settings
         of_file = self.source.collection.settings
-        kept = {member: value for member, value in settings.items() if of_file.get(member, value) != value}
+        kept = {
+            member: value
+            for member, value in own.items()
+            if of_file.get(member, value) != value and (value is not None or into.people)
+        }
         return Imported(self.collection, made, tally, kept)
 
     def _figures_from(self, into: Target, expected: Tally) -> dict[str, int] | None:

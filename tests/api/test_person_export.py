@@ -27,6 +27,8 @@ COLUMNS = """
 """
 
 AS_FILES = {("photos", "photo"), ("photos", "chip")}
+DECRYPTED = {("faces", "sealed"), ("templates", "sealed"), ("rejections", "sealed")}
+"""What is in `embedding` whichever form it is stored in."""
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_every_column_of_every_table_about_people_is_in_it(client: FlaskClient, 
         for row in content.get(table, ())
         for column in row
     }
-    assert set(query(postgres_url, COLUMNS)) - AS_FILES - held == set()
+    assert set(query(postgres_url, COLUMNS)) - AS_FILES - DECRYPTED - held == set()
     assert all(plain[table] for table in HELD), "there is something of every kind"
 
 
@@ -97,6 +99,18 @@ def test_what_it_says_is_what_is_stored(
     assert answered["response"]["person_id"] == ada
     again = json.loads(opened(client, ada).read("person.json"))["audit"]
     assert [entry["action"] for entry in again][-1] == "exported"
+
+
+def test_encrypted_embeddings_come_out_as_the_others_do(client: FlaskClient, ada: str, runtime: Runtime) -> None:
+    plain = json.loads(opened(client, ada).read("numbers.json"))
+    assert client.patch("/v1/collections/default", json={"encrypt_embeddings": True}).status_code == 200
+    encrypted = json.loads(opened(client, ada).read("numbers.json"))
+    for table in ("faces", "templates", "rejections"):
+        assert [row["embedding"] for row in encrypted[table]] == [row["embedding"] for row in plain[table]], table
+        assert all("sealed" not in row for row in encrypted[table]), table
+    with runtime.pool.connection() as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE faces SET sealed = set_byte(sealed, 100, 255 - get_byte(sealed, 100))")
+    assert_problem(client.get(f"/v1/people/{ada}/export"), 500, "stored_data_damaged")
 
 
 def test_it_explains_itself(client: FlaskClient, ada: str) -> None:

@@ -53,6 +53,20 @@ def test_who_was_enrolled_is_recognised_again(
         assert cursor.fetchall()[0][0] >= 2
 
 
+def test_where_embeddings_are_encrypted_the_new_ones_are_too(
+    client: FlaskClient, runtime: Runtime, photo: Photos, old: OldFaces
+) -> None:
+    assert client.patch("/v1/collections/default", json={"encrypt_embeddings": True}).status_code == 200
+    assert re_embed(old, runtime.engine, silent).changed == 3
+    assert decisions(client, photo["obama3"]) == ["Obama"]
+    with runtime.pool.connection() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(embedding), count(sealed) FROM faces JOIN collections AS collection"
+            " ON collection.id = collection_id WHERE collection.name = 'default'"
+        )
+        assert cursor.fetchall() == [(0, 2)]
+
+
 def test_of_several_faces_the_one_that_was_enrolled_is_taken(
     client: FlaskClient, runtime: Runtime, photo: Photos, old: OldFaces
 ) -> None:

@@ -269,6 +269,31 @@ def test_exports_and_imports_are_told_of_in_the_audit_trail(home: Home, exported
     assert json.loads(str(mine[0][3])) == {"people": 3, "people_completed": 0, "faces": 6, "rejections": 1}
 
 
+def test_encrypted_embeddings_leave_as_they_are_and_are_encrypted_again_where_they_arrive(
+    home: Home, exported: Path
+) -> None:
+    home.gallery.change_collection("default", {"encrypt_embeddings": True}, Deadline(30))
+    encrypted = home.export(exported.with_name("encrypted.zip"))
+    with zipfile.ZipFile(exported) as one, zipfile.ZipFile(encrypted) as other:
+        for name in ("embeddings.npy", "rejections.npy"):
+            assert one.read(name) == other.read(name)
+    home.empty()
+    assert home.bring(encrypted, "doors").kept_settings == {}
+    assert home.gallery.collection("doors", Deadline(30)).encrypt_embeddings
+    for table in ("faces", "templates", "rejections"):
+        assert home.rows(f"SELECT count(embedding), count(sealed) > 0 FROM {table}") == [(0, True)], table
+    again = home.export(exported.with_name("again.zip"), "doors")
+    with zipfile.ZipFile(encrypted) as one, zipfile.ZipFile(again) as other:
+        assert one.read("embeddings.npy") == other.read("embeddings.npy")
+
+
+def test_a_collection_that_is_there_stays_encrypted_or_plain_as_it_is(home: Home, exported: Path) -> None:
+    home.gallery.create_collection("doors", {"encrypt_embeddings": True}, Deadline(30))
+    assert home.bring(exported, "doors").kept_settings == {"encrypt_embeddings": True}
+    assert home.gallery.collection("doors", Deadline(30)).encrypt_embeddings
+    assert home.rows("SELECT count(*) FROM faces WHERE sealed IS NOT NULL") == [(6,)]
+
+
 def test_an_import_does_not_begin_to_keep_photos(home: Home, exported: Path) -> None:
     home.rows("UPDATE collections SET keep_photos = true, retention_days = 30 RETURNING 1")
     again = home.export(exported.with_name("again.zip"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -46,7 +47,9 @@ def trail(data_dir: Path) -> list[Any]:
 
 
 def test_everything_is_back_after_a_backup_while_serving(own_service: Service, photos: Path, tmp_path: Path) -> None:
-    service, file = own_service.start(), tmp_path / "all.backup"
+    file, folder = tmp_path / "all.backup", own_service.data_dir
+    assert command("encryption", "create-key", "--data-dir", folder).returncode == 0
+    service = own_service.start()
     obama, obama2, biden = ((photos / f"{name}.jpg").read_bytes() for name in ("obama", "obama2", "biden"))
     person = enroll(service.url, "Obama", obama, obama2).json()["person"]["id"]
     enroll(service.url, "Biden", biden)
@@ -54,10 +57,14 @@ def test_everything_is_back_after_a_backup_while_serving(own_service: Service, p
     assert httpx.post(f"{service.url}/v1/people/{person}/rejections", files=image, timeout=60).status_code == 201
     while execute(service.data_dir, "SELECT FROM cohorts JOIN spaces ON id = space_id WHERE seen < changes"):
         time.sleep(0.1)  # until the figures that decisions rest on have settled
+    doors = {"name": "doors", "encrypt_embeddings": True}
+    assert httpx.post(f"{service.url}/v1/collections", json=doors).status_code == 201
+    enroll(service.url, "Biden", biden, collection="doors")
     before, entries = answers(service.url, obama2, biden), trail(service.data_dir)
     done = command("backup", "--data-dir", service.data_dir, file)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "2 people, 3 faces, 0 photos. Written and read back." in done.stdout
+    assert "3 people, 4 faces, 0 photos. Written and read back." in done.stdout
+    assert "What is encrypted in it needs the key " in done.stdout
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     again = command("backup", "--data-dir", service.data_dir, file)
     assert (again.returncode, again.stderr) == (
@@ -72,16 +79,20 @@ def test_everything_is_back_after_a_backup_while_serving(own_service: Service, p
 
     refused = command("restore", "--data-dir", service.data_dir, file)
     assert refused.returncode == 1
-    assert "people 3" in refused.stderr
+    assert "people 4" in refused.stderr
     assert "with --replace the backup takes the place of all of it" in refused.stderr
     for target, options in ((service.data_dir, ["--replace"]), (service.data_dir.parent / "fresh", [])):
         restored = command("restore", "--data-dir", target, file, *options)
         assert restored.returncode == 0, restored.stderr
-        assert "2 people, 3 faces" in restored.stdout
+        assert "3 people, 4 faces" in restored.stdout
+    assert "WARNING: what is encrypted with the key" in restored.stdout
+    shutil.copy(folder / "encryption-keys", target)
     other = Service(target, "--workers", "1")
     try:
         other.start()
         assert answers(other.url, obama2, biden) == before
+        at_the_doors = recognize(other.url, biden, collection="doors").json()["faces"][0]
+        assert (at_the_doors["decision"], at_the_doors["person"]["name"]) == ("match", "Biden")
         kept = trail(target)
         assert kept[: len(entries)] == entries
         assert kept[len(entries)][1] == "restored"
