@@ -97,7 +97,7 @@ def main() -> None:
         folder = Folder(options.root, settings.max_image_bytes)
         photos = [each.read() for each in folder if isinstance(each, Item)]
         with closing(open_engine(settings)) as engine, Pool.open(settings, url) as pool:
-            gallery = Gallery(pool, settings.keyring)
+            gallery = Gallery(pool)
             service = Service(engine, gallery, settings)
             analyse(engine, photos[:50], available_cores())  # warm
             for number in range(options.rounds):

@@ -29,7 +29,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Manifest(BaseModel):
-    """What a backup says about itself. `encryption_keys` are the ids of those that it needs, never the keys themselves."""
+    """What a backup says about itself; `encryption_keys` are the ids of those that it needs, never the keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
