@@ -10,7 +10,7 @@ from recognizer.comparing import Comparer
 from recognizer.config import Settings
 from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
-from recognizer.gallery.cohorts import CohortKeeper
+from recognizer.gallery.cohort_keeper import CohortKeeper
 from recognizer.gallery.holdings import Holdings
 from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys

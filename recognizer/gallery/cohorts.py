@@ -1,4 +1,4 @@
-"""Keeps what is known of each person's cohort up to date, in the background.
+"""Brings what is known of each person's cohort up to date, some people at a time.
 
 How much a person's template is like the people around it changes a little with everybody who comes and goes. So each
 figure is reckoned anew when the people of its space have changed more often than a tenth of their number since: with
@@ -10,10 +10,8 @@ Workers, of replicas too, take turns: whoever holds the lock does the work.
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
@@ -22,20 +20,15 @@ from psycopg2.sql import SQL
 
 from recognizer import evidence
 from recognizer.deadline import Deadline
-from recognizer.errors import EncryptionKeyMissing, RecognizerError, SealBroken
+from recognizer.errors import EncryptionKeyMissing, SealBroken
 from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.sealed_cohorts import Shut, around
 from recognizer.gallery.search import INDEX, Limits, Size, breadth
 
-LOGGER = logging.getLogger(__name__)
-
 LOCK_ID = 0x636F686F727473
 BATCH = 50
 BATCH_SECONDS = 10.0
-TICK_SECONDS = 1.0
-REST = 1.0
-"""For each second of work so many of rest: the work may take half of one core of the database."""
 
 MAX_SHIFT = 0.15
 SHIFT_PEOPLE = 30
@@ -262,40 +255,3 @@ def _shift(cursor: Cursor, space_id: int) -> None:
         expected = evidence.score_at(SHIFT_RATE, max(1, row[0] - 1))
         shift = float(np.clip(rival - expected, -MAX_SHIFT, MAX_SHIFT)) * known / (known + SHIFT_PEOPLE)
     cursor.execute("UPDATE spaces SET shift = %s WHERE id = %s", (shift, space_id))
-
-
-class CohortKeeper:
-    """Does that from a thread of its own while entered."""
-
-    def __init__(self, pool: Pool, opened: Opened | None = None) -> None:
-        self._pool = pool
-        self._opened = opened
-        self._shut = Shut()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="cohorts", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join(BATCH_SECONDS)
-
-    def _run(self) -> None:
-        pause, failed = TICK_SECONDS, False
-        while not self._stop.wait(pause):
-            deadline = Deadline(BATCH_SECONDS)
-            try:
-                busy = bring_up_to_date(self._pool, deadline, opened=self._opened, shut=self._shut) > 0
-                failed = False
-            except Exception as error:  # whatever it is, it passes or a request will tell; we go on
-                LOGGER.log(
-                    logging.DEBUG if failed else logging.WARNING,
-                    "The people's cohorts cannot be brought up to date; decisions rest on older ones meanwhile: %s",
-                    error,
-                    exc_info=not isinstance(error, RecognizerError),  # what nobody has thought of
-                )
-                busy, failed = True, True
-            worked = BATCH_SECONDS - deadline.remaining_seconds()
-            pause = max(worked * REST, TICK_SECONDS if failed else 0.0) if busy else TICK_SECONDS

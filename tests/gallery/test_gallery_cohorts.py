@@ -12,8 +12,10 @@ import pytest
 from recognizer import evidence
 from recognizer.deadline import Deadline
 from recognizer.faces import NewFace
-from recognizer.gallery import cohorts
-from recognizer.gallery.cohorts import BATCH, CohortKeeper, bring_up_to_date
+from recognizer.gallery import cohort_keeper, cohorts
+from recognizer.gallery.cohort_keeper import CohortKeeper
+from recognizer.gallery.cohorts import BATCH, bring_up_to_date
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import Limits
 from recognizer.gallery.store import Gallery
@@ -142,7 +144,7 @@ def test_figures_are_reckoned_while_people_are_enrolled_and_erased(gallery: Gall
         gallery.delete_person(enrol(f"guest {number}"), Deadline(60))
         enrol(f"person {number}")
 
-    with CohortKeeper(pool), ThreadPoolExecutor(4) as threads:
+    with CohortKeeper(pool, Opened(pool)), ThreadPoolExecutor(4) as threads:
         list(threads.map(come_and_go, range(40)))
     all_up_to_date(pool)
     assert gallery.stale_cohorts(Deadline(60)) == 0
@@ -152,7 +154,7 @@ def test_figures_are_reckoned_while_people_are_enrolled_and_erased(gallery: Gall
 def test_the_keeper_works_by_itself(
     gallery: Gallery, pool: Pool, enrol: Enrol, eventually: Callable[..., None]
 ) -> None:
-    with CohortKeeper(pool):
+    with CohortKeeper(pool, Opened(pool)):
         enrol("Ada")
         enrol("Grace")
         eventually(lambda: gallery.stale_cohorts(Deadline(60)) == 0)
@@ -224,9 +226,9 @@ def test_the_keeper_survives_whatever_happens(
             raise error
         return work(*given, **options)
 
-    monkeypatch.setattr(cohorts, "bring_up_to_date", failing_at_first)
+    monkeypatch.setattr(cohort_keeper, "bring_up_to_date", failing_at_first)
     enrol("Ada")
-    with CohortKeeper(pool):
+    with CohortKeeper(pool, Opened(pool)):
         eventually(lambda: gallery.stale_cohorts(Deadline(60)) == 0)
     warnings = [record for record in caplog.records if record.levelname == "WARNING"]
     assert ["no room" in record.getMessage() for record in warnings] == [True]
