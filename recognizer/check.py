@@ -145,7 +145,7 @@ def _encryption(settings: Settings) -> str:
             "enrolled in it. Put the key file back, or make a key with `recognizer encryption create-key`."
         )
     if not keyring:
-        return "no key, no photos; `recognizer encryption create-key` makes one"
+        return "no key, and nothing that needs one; `recognizer encryption create-key` makes one"
     return f"the key {keyring.ids[0]} encrypts, of {len(keyring.ids)}; nothing needs a key that is missing"
 
 
