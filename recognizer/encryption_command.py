@@ -56,7 +56,7 @@ def create_key(config_file: Path | None, data_dir: Path | None) -> None:
         datadir.prepare(settings.data_dir, database_account() if settings.database_url is None else None)
     key = _write(path)
     click.echo(f"Made the key {key.id} in {path}.")
-    click.echo("Keep a copy of this file apart from the backups: without it, what is encrypted can never be read again.")
+    click.echo("Keep a copy of this file apart from the backups: without it, what is encrypted is lost.")
     _tell_to_reload(settings)
 
 
