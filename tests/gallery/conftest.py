@@ -160,8 +160,8 @@ def eventually() -> Callable[..., None]:
 
 
 @pytest.fixture
-def home(pool: Pool) -> Home:
-    return Home(pool)
+def home(pool: Pool, keyring: Keyring) -> Home:
+    return Home(pool, keyring)
 
 
 @pytest.fixture

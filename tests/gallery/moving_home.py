@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from recognizer.deadline import Deadline
 from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
+from recognizer.keyring import Keyring
 from recognizer.moving.exporting import export
 from recognizer.moving.importing import Import, Imported
 from recognizer.moving.progress import silent
@@ -29,10 +31,11 @@ class Home:
     """What is done with a database."""
 
     pool: Pool
+    keyring: Keyring
 
     @property
     def gallery(self) -> Gallery:
-        return Gallery(self.pool)
+        return Gallery(self.pool, self.keyring)
 
     def enrol(self, name: str, *embeddings: np.ndarray, collection: str = "default", **given: object) -> str:
         faces = [
@@ -41,15 +44,17 @@ class Home:
         ]
         return self.gallery.enrol(collection, faces, name=name, deadline=Deadline(30), **given).person_id
 
-    def export(self, path: Path, collection: str = "default", **options: bool) -> Path:
+    def export(self, path: Path, collection: str = "default", **options: Any) -> Path:
         export(self.pool, collection, path, Deadline(60), **options)
         return path
 
     def bring(
-        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False
+        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False, **how: Any
     ) -> Imported:
         with opened(path, names, MODEL_ID) as source:
-            work = Import(self.pool, source, collection or source.collection.name, MODEL_ID, silent)
+            into = collection or source.collection.name
+            how = {"keyring": self.keyring, "max_photo_bytes": 1_000_000, **how}
+            work = Import(self.pool, source, into, MODEL_ID, silent, **how)
             return work.preview() if dry_run else work.run()
 
     def empty(self) -> None:
