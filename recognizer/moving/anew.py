@@ -74,7 +74,8 @@ class Anew:
             FileRefused: the file cannot be read any more.
         """
         people, looked = [], []
-        with ThreadPoolExecutor(self.threads) as threads:
+        threads = ThreadPoolExecutor(self.threads)
+        try:
             begun = [
                 (each.incoming, threads.map(partial(self._look, each.incoming), [face for _, face, _ in each.faces]))
                 for each in arrivals
@@ -88,6 +89,8 @@ class Anew:
                 there = [Looked(incoming.person.name, face) for face in incoming.faces if face.id not in new]
                 people.append(self._with(incoming, found))
                 looked += [*found, *there]
+        finally:  # after Ctrl-C nothing is begun any more
+            threads.shutdown(cancel_futures=True)
         return people, looked
 
     def _look(self, incoming: Incoming, face: FaceRecord) -> Looked:
