@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from recognizer.deadline import Deadline
-from recognizer.errors import PhotoNotFound, SealBroken, Unusable
+from recognizer.errors import NoFace, PhotoNotFound, SealBroken, Unusable
 from recognizer.faces import Box, Face
 from recognizer.gallery.re_embedding import OldFaces
 from recognizer.moving.progress import Progress
@@ -58,12 +58,22 @@ def _again(old: OldFaces, engine: Engine, person_id: str, face_id: str, box: Box
         outcome.damaged += 1
         return None
     try:
-        faces = engine.analyse(photo, Deadline(PHOTO_SECONDS)).faces
+        return seen_again(engine, photo, box)
     except Unusable as error:
-        LOGGER.warning("The photo of the face %s is not accepted any more: %s", face_id, error)
-        faces = ()
-    nearest = max(faces, key=lambda face: face.box.overlap(box), default=None)
-    if nearest is None or nearest.box.overlap(box) < MIN_OVERLAP:
+        LOGGER.warning("The face %s stays as it was: %s", face_id, error)
         outcome.not_found += 1
         return None
+
+
+def seen_again(engine: Engine, photo: bytes, box: Box) -> Face:
+    """The face that was enrolled, as the engine sees it now; `box` says where in its photo it was.
+
+    Raises:
+        Unusable: the photo is not accepted, or the face is not found again.
+        DeadlineExceeded
+    """
+    faces = engine.analyse(photo, Deadline(PHOTO_SECONDS)).faces
+    nearest = max(faces, key=lambda face: face.box.overlap(box), default=None)
+    if nearest is None or nearest.box.overlap(box) < MIN_OVERLAP:
+        raise NoFace("The face that was enrolled is not found again in its photo; enrol another photo.")
     return nearest

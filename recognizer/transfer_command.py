@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +13,22 @@ import click
 from tqdm import tqdm
 
 from recognizer import config, installation
+from recognizer.enroll_command import EXIT_LEFT_OUT
+from recognizer.enrolling.report import Report
+from recognizer.enrolling.summary import summary
 from recognizer.options import common_options
 
 if TYPE_CHECKING:
-    from recognizer.moving.importing import Imported
+    from recognizer.moving.exporting import Export
+    from recognizer.moving.importing import Import, Imported
     from recognizer.moving.progress import Advance
 
 EXPORT_SECONDS = 12 * 3600.0
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
 FILE = click.Path(path_type=Path, exists=True)
+
+REPORT = Path("import-report.csv")
 
 
 def register(group: click.Group) -> None:
@@ -33,11 +41,15 @@ def register(group: click.Group) -> None:
 @common_options
 @click.argument("file", type=NEW_FILE)
 @click.option("--collection", default="default", help="The collection to export.")
+@click.option("--photos", is_flag=True, help="With the photos that are kept, which are not encrypted in FILE.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
-def export(config_file: Path | None, data_dir: Path | None, file: Path, collection: str, force: bool) -> None:
+def export(
+    config_file: Path | None, data_dir: Path | None, file: Path, collection: str, photos: bool, force: bool
+) -> None:
     """Write all people of a collection to FILE, for `recognizer import`; the service may go on.
 
-    FILE holds names and embeddings in clear: keep it as you keep the database.
+    FILE holds names and embeddings in clear, and with --photos also photos: keep it as you keep the database.
+    Exit code 4: kept photos are damaged and not in FILE, all else is.
     """
     from recognizer.deadline import Deadline
     from recognizer.gallery.pool import Pool
@@ -46,11 +58,30 @@ def export(config_file: Path | None, data_dir: Path | None, file: Path, collecti
     settings = config.load({"data_dir": data_dir}, config_file)
     with installation.database(settings) as url, Pool.open(settings, url) as pool:
         deadline = Deadline(EXPORT_SECONDS)
-        found = write(pool, collection, file, deadline, force=force, progress=shown).collection
+        done = write(pool, collection, file, deadline, photos=photos, force=force, progress=shown)
+    found = done.collection
     click.echo(
         f"{file}: {_many(found.people, 'person', 'people')}, {_many(found.faces, 'face')} and "
         f"{_many(found.rejections, 'rejection')} of the collection {found.name}, revision {found.revision}."
     )
+    if photos:
+        _say_of_photos(file, done)
+    if done.damaged_photos:
+        sys.exit(EXIT_LEFT_OUT)
+
+
+def _say_of_photos(file: Path, done: Export) -> None:
+    kept, damaged = done.collection.photos, done.damaged_photos
+    if kept:
+        click.echo(
+            f"{file} holds {_many(kept, 'photo')} IN CLEAR: they are encrypted in the database, and not in this file. "
+            "Only you may read it (0600); delete it once it is imported.",
+            err=True,
+        )
+    if damaged:
+        click.echo(f"{_many(damaged, 'kept photo')} cannot be decrypted and are not in it; restore a backup.", err=True)
+    if not kept and not damaged:
+        click.echo(f"No photos are kept in the collection {done.collection.name}, so there are none in it.", err=True)
 
 
 @click.command("import")
@@ -58,6 +89,8 @@ def export(config_file: Path | None, data_dir: Path | None, file: Path, collecti
 @click.argument("file", type=FILE)
 @click.option("--collection", help="Where the people go; default: the collection of the export, or `default`.")
 @click.option("--names", type=FILE, help="For an .npy file: whose each row is, one name a line.")
+@click.option("--re-embed", is_flag=True, help="Encode the faces anew, from the photos of an export --photos.")
+@click.option("--report", type=NEW_FILE, help="With --re-embed: what came of each face [import-report.csv].")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 def import_(
     config_file: Path | None,
@@ -65,32 +98,52 @@ def import_(
     file: Path,
     collection: str | None,
     names: Path | None,
+    re_embed: bool,
+    report: Path | None,
     dry_run: bool,
 ) -> None:
     """Bring the people of FILE into a collection: an export, or encodings of face_recognition.
 
     FILE is what `recognizer export` wrote, or names with 128 numbers each as .npz, .npy, .csv or .json; docs/moving.md
     says how. Who is in the collection already gets the faces; what was cut off is done by running it again.
+    With --re-embed exit code 4 means that some faces are left out; the report says which and why.
     """
+    if report is not None and not re_embed:
+        raise click.UsageError("--report goes with --re-embed.")
+    settings = config.load({"data_dir": data_dir}, config_file)
+    with ExitStack() as closing:
+        work = _import(settings, file, names, collection, closing)
+        faces: Report | None = None
+        if re_embed:
+            from recognizer.import_anew import encoding_anew
+
+            anew, faces = closing.enter_context(encoding_anew(settings, report or REPORT, dry_run))
+            work = replace(work, anew=anew)
+        done = work.preview() if dry_run else work.run()
+    for line in (*work.source.remarks, *_written(file, done, dry_run), *(summary(faces) if faces else ())):
+        click.echo(line)
+    if faces and faces.left_out:
+        sys.exit(EXIT_LEFT_OUT)
+
+
+def _import(
+    settings: config.Settings, file: Path, names: Path | None, collection: str | None, closing: ExitStack
+) -> Import:
+    """What is to be imported, and where to; open until `closing` is closed."""
     from recognizer.gallery.pool import Pool
     from recognizer.moving.importing import Import
     from recognizer.moving.sources import opened
     from recognizer.vision.analysis import model_id
     from recognizer.vision.weights import resnet_sha256
 
-    settings = config.load({"data_dir": data_dir}, config_file)
     # the name of the model's files is all it takes to know which faces can be compared
     resnet = resnet_sha256()
     here = model_id(resnet, settings.detector, settings.embedding_crops)
-    with (
-        opened(file, names, model_id(resnet, "hog", 1)) as source,
-        installation.database(settings) as url,
-        Pool.open(settings, url) as pool,
-    ):
-        work = Import(pool, source, collection or source.collection.name, here, shown)
-        done = work.preview() if dry_run else work.run()
-    for line in (*source.remarks, *_written(file, done, dry_run)):
-        click.echo(line)
+    source = closing.enter_context(opened(file, names, model_id(resnet, "hog", 1)))
+    url = closing.enter_context(installation.database(settings))
+    pool = closing.enter_context(Pool.open(settings, url))
+    into = collection or source.collection.name
+    return Import(pool, source, into, here, shown, settings.max_image_bytes)
 
 
 def _written(file: Path, done: Imported, dry_run: bool) -> Iterator[str]:
@@ -109,6 +162,16 @@ def _written(file: Path, done: Imported, dry_run: bool) -> Iterator[str]:
             f"There already: {_many(people, 'person', 'people')}, {_many(faces, 'face')}, "
             f"{_many(rejections, 'rejection')}."
         )
+    if tally.photos or tally.photos_there:
+        keep = "Would keep" if dry_run else "Kept"
+        yield f"{keep}, encrypted: {_many(tally.photos, 'photo')}; there already: {tally.photos_there:,}."
+    if tally.photos_left_out:
+        yield (
+            f"Left out: {_many(tally.photos_left_out, 'photo')}, for the collection keeps none; set its keep_photos "
+            f"(PATCH /v1/collections/{done.collection}) and import the file again to have them kept."
+        )
+    if done.rejections_left_out:
+        yield f"Left out: {_many(done.rejections_left_out, 'rejection')} of another model; there are no photos of them."
     if tally.new_ids:
         yield f"{_many(tally.new_ids, 'id')} of the file are used elsewhere in this database; new ones are given."
     for setting, value in done.kept_settings.items():

@@ -34,6 +34,7 @@ NEXT = {
     "photo_gone": "not in CompreFace any more, or it keeps none (SAVE_IMAGES_TO_DB=false); use the original photo",
     "changed_meanwhile": "a subject that was changed while it was read; run the command again",
     "no_photos": "a subject without photos",
+    "photo_not_found": "no photo in the file; enrol these people's photos",
     "deadline_exceeded": "took too long; run the command again, or use smaller photos",
     "internal_error": "the service failed; its log says why",
     "not_a_photo": "no photo by its name",

@@ -12,6 +12,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import FileRefused
 from recognizer.faces import Embedding, space_of
+from recognizer.gallery.arriving_photos import Kept, Wanted
 from recognizer.gallery.rejections import MAX_OF_ONE_PERSON
 from recognizer.gallery.transfer import FaceRecord, Incoming, PersonRecord, RejectionRecord, VectorRecord
 
@@ -51,6 +52,10 @@ class Tally:
     """Of photos that the person had already."""
     rejections: int = 0
     rejections_there: int = 0
+    photos: int = 0
+    photos_there: int = 0
+    photos_left_out: int = 0
+    """The collection keeps none."""
     new_ids: int = 0
     """People, faces and rejections whose ids are used elsewhere in this database, and who got new ones."""
     same_people: int = 0
@@ -68,7 +73,7 @@ class Tally:
     @property
     def changes(self) -> int:
         """How many rows are new or changed."""
-        return self.people + self.people_completed + self.faces + self.rejections
+        return self.people + self.people_completed + self.faces + self.rejections + self.photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ class Arrival:
     is_completed: bool
     faces: list[tuple[str, FaceRecord, Embedding]]
     rejections: list[tuple[str, RejectionRecord, Embedding]]
+    photos: list[Kept]
+    """Of faces that are new, or there without one."""
 
 
 class _Known:
@@ -145,22 +152,26 @@ def compare(cursor: Cursor, collection_id: int | None, batch: Sequence[Incoming]
     found = [known.find(each) for each in batch]
     there = [person_id for person_id in found if person_id is not None]
     photos, rejections = _held(cursor, PHOTOS, there), _held(cursor, REJECTIONS, there)
+    wanted = Wanted(cursor, collection_id, batch, there)
     used_faces = _used(cursor, USED_FACES, [face for each in batch for face in each.faces])
     used_rejections = _used(cursor, USED_REJECTIONS, [said for each in batch for said in each.rejections])
     arrivals, tally = [], Tally()
     for incoming, person_id in zip(batch, found, strict=True):
         person = incoming.person
         is_taken = str(person.id) in known.elsewhere
+        faces = _new_faces(incoming, photos[person_id], used_faces)
+        with_photo = [(own_id, incoming.photos[face.id]) for own_id, face, _ in faces if face.id in incoming.photos]
         arrival = Arrival(
             incoming,
             person_id or (str(uuid.uuid4()) if is_taken else str(person.id)),
             is_new=person_id is None,
             is_completed=person_id is not None and known.is_completed_by(person_id, person),
-            faces=_new_faces(incoming, photos[person_id], used_faces),
+            faces=faces,
             rejections=_new_rejections(incoming, rejections[person_id], used_rejections),
+            photos=wanted.of(incoming, person_id, with_photo),
         )
         arrivals.append(arrival)
-        _count(tally, arrival)
+        _count(tally, arrival, photos_are_kept=wanted.are_kept)
         if person_id == str(person.id) and known.names[person_id] != person.name_key:
             tally.renamed.append((incoming.place, known.names[person_id]))
     return arrivals, tally
@@ -208,7 +219,7 @@ def _word(said: RejectionRecord) -> str:
     return f"{said.created_at.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} {said.model_id}"
 
 
-def _count(tally: Tally, arrival: Arrival) -> None:
+def _count(tally: Tally, arrival: Arrival, *, photos_are_kept: bool) -> None:
     incoming = arrival.incoming
     tally.people += arrival.is_new
     tally.people_there += not arrival.is_new
@@ -218,6 +229,11 @@ def _count(tally: Tally, arrival: Arrival) -> None:
     tally.faces_there += len(incoming.faces) - len(arrival.faces)
     tally.rejections += len(arrival.rejections)
     tally.rejections_there += len(incoming.rejections) - len(arrival.rejections)
+    tally.photos += len(arrival.photos)
+    if photos_are_kept:
+        tally.photos_there += len(incoming.photos) - len(arrival.photos)
+    else:
+        tally.photos_left_out += len(incoming.photos)
     if arrival.is_new:
         tally.new_ids += arrival.id != str(incoming.person.id)
         tally.templates.update({space_of(face.model_id) for face in incoming.faces})

@@ -10,7 +10,7 @@ from psycopg2 import Binary
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.errors import PhotoNotFound
-from recognizer.faces import NewFace
+from recognizer.faces import KeptPhoto, NewFace
 from recognizer.gallery.connection import keyring_of
 
 Kind = Literal["photo", "chip"]
@@ -51,12 +51,16 @@ def keep(cursor: Cursor, collection_id: int, person_id: str, face_ids: Sequence[
     cursor.execute("SELECT keep_photos FROM collections WHERE id = %s", (collection_id,))
     if not cursor.fetchall()[0][0]:
         return
-    keyring = keyring_of(cursor)
     for face_id, face in zip(face_ids, faces, strict=True):
         if face.kept is not None:
-            photo = keyring.seal(face.kept.photo, place("photo", face_id))
-            chip = keyring.seal(face.kept.chip, place("chip", face_id))
-            cursor.execute(KEEP, (face_id, person_id, collection_id, face.kept.media_type, Binary(photo), Binary(chip)))
+            add(cursor, collection_id, person_id, face_id, face.kept)
+
+
+def add(cursor: Cursor, collection_id: int, person_id: str, face_id: str, kept: KeptPhoto) -> None:
+    """Store the photo of a face that has none, encrypted; raises EncryptionKeyMissing."""
+    keyring = keyring_of(cursor)
+    photo, chip = keyring.seal(kept.photo, place("photo", face_id)), keyring.seal(kept.chip, place("chip", face_id))
+    cursor.execute(KEEP, (face_id, person_id, collection_id, kept.media_type, Binary(photo), Binary(chip)))
 
 
 def read(cursor: Cursor, person_id: str, face_id: str, kind: Kind) -> KeptImage:

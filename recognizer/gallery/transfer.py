@@ -8,31 +8,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationInfo, field_validator
 
 from recognizer.errors import InvalidRequest
 from recognizer.faces import Box, Quality
 from recognizer.gallery.names import comparable, tidy
+from recognizer.gallery.photos import Kind
 from recognizer.moments import Moment
 
 Vectors = NDArray[np.float32]
 """(n, 128) float32"""
 
 SETTINGS = ("target_fpir", "threshold", "retention_days", "encrypt_embeddings")
-"""What is set for a collection and goes along; not `keep_photos`, for the photos stay behind."""
+"""What is set for a collection and goes along; not `keep_photos`: whether photos are kept is decided where they go."""
 
 INT4 = 2**31
+MAX_PHOTO_BYTES = 2**30
+MAX_CHIP_BYTES = 2**20
 
 Id = Annotated[UUID, PlainSerializer(str)]
 Word = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[!-~]+$")]
 """Visible ASCII: a model's id, a key's."""
+ImageType = Literal["image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "image/tiff"]
+"""What may be kept, and so be shown in a browser."""
 
 
 class Record(BaseModel):
@@ -125,6 +131,30 @@ class RejectionRecord(VectorRecord):
     created_by: Word
 
 
+class Member(Record):
+    """A member of the ZIP."""
+
+    bytes: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class PhotoRecord(Record):
+    """What is kept of the photo of a face, without the two pictures: each of them is a member of its own."""
+
+    face_id: Id
+    media_type: ImageType
+    photo: Member
+    chip: Member
+
+    @field_validator("photo", "chip")
+    @classmethod
+    def _bounded(cls, value: Member, about: ValidationInfo) -> Member:
+        most = MAX_PHOTO_BYTES if about.field_name == "photo" else MAX_CHIP_BYTES
+        if value.bytes > most:
+            raise ValueError(f"must have at most {most:,} bytes")
+        return value
+
+
 class SpaceRecord(Record):
     """How much lies in a space, and what its decisions rest on besides people; see the table `spaces`."""
 
@@ -144,10 +174,20 @@ class CollectionRecord(Record):
     people: int = Field(ge=0)
     faces: int = Field(ge=0)
     rejections: int = Field(ge=0)
+    photos: int = Field(0, ge=0)
+    """How many kept photos go along."""
     models: dict[Word, int]
     spaces: tuple[SpaceRecord, ...]
     constants: str
     """`evidence_constants()` of the program that has reckoned the cohorts' figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingPhoto:
+    """The photo of a face and its chip, which are read when they are needed: one photo may be as large as all else."""
+
+    record: PhotoRecord
+    read: Callable[[Kind], bytes] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +202,8 @@ class Incoming:
     rejections: tuple[RejectionRecord, ...] = ()
     rejected: Vectors = field(default_factory=lambda: np.zeros((0, 128), np.float32), repr=False, compare=False)
     """(m, 128), in the order of `rejections`."""
+    photos: Mapping[UUID, IncomingPhoto] = field(default_factory=dict)
+    """By face, of those that come with one."""
 
 
 def evidence_constants() -> str:

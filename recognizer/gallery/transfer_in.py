@@ -13,7 +13,7 @@ from psycopg2.extras import execute_values
 from psycopg2.sql import SQL, Identifier
 
 from recognizer.faces import space_of
-from recognizer.gallery import audit, collections, sealing, templates
+from recognizer.gallery import arriving_photos, audit, collections, sealing, templates
 from recognizer.gallery.arrivals import Arrival, Tally, compare
 from recognizer.gallery.enrolment import as_json
 from recognizer.gallery.names import comparable
@@ -21,7 +21,7 @@ from recognizer.gallery.transfer import SETTINGS, CollectionRecord, Incoming
 from recognizer.gallery.turns import grow_revision, lock_collection
 
 TARGET = SQL("""
-    SELECT id, (SELECT count(*) FROM people WHERE collection_id = collections.id), {settings}
+    SELECT id, keep_photos, (SELECT count(*) FROM people WHERE collection_id = collections.id), {settings}
     FROM collections WHERE name_key = %s
 """).format(settings=SQL(", ").join(map(Identifier, SETTINGS)))
 
@@ -69,16 +69,18 @@ class Target(NamedTuple):
     settings: dict[str, Any]
     changes: dict[str, int]
     """How often each space has changed, by its name."""
+    keeps_photos: bool
 
 
 def target(cursor: Cursor, name: str) -> Target:
     """Look at a collection."""
     cursor.execute(TARGET, (comparable(name),))
     if (row := cursor.fetchone()) is None:
-        return Target(None, 0, dict.fromkeys(SETTINGS), {})
-    collection_id, people, *settings = row
+        return Target(None, 0, dict.fromkeys(SETTINGS), {}, keeps_photos=False)
+    collection_id, keeps_photos, people, *settings = row
     cursor.execute("SELECT name, changes FROM spaces WHERE collection_id = %s", (collection_id,))
-    return Target(collection_id, people, dict(zip(SETTINGS, settings, strict=True)), dict(cursor.fetchall()))
+    known = dict(zip(SETTINGS, settings, strict=True))
+    return Target(collection_id, people, known, dict(cursor.fetchall()), keeps_photos)
 
 
 def prepare(cursor: Cursor, name: str, settings: Mapping[str, Any]) -> bool:
@@ -125,7 +127,7 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
             as they were when all people are in; None where they do not hold, because there are other people, too.
 
     Raises:
-        CollectionNotFound
+        CollectionNotFound, EncryptionKeyMissing
         FileRefused: as `compare`.
     """
     collection_id = lock_collection(cursor, collection)
@@ -139,6 +141,8 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
         templates.refresh_people(cursor, collection_id, changed)
     if tally.rejections:
         _write_rejections(cursor, collection_id, arrivals)
+    for each in arrivals:
+        arriving_photos.write(cursor, collection_id, each.id, each.photos)
     if figures_from is not None:
         _restore_cohorts(cursor, collection_id, arrivals, figures_from)
     grow_revision(cursor, collection_id)
@@ -150,6 +154,7 @@ def write(cursor: Cursor, collection: str, batch: Sequence[Incoming], figures_fr
         people_completed=tally.people_completed,
         faces=tally.faces,
         rejections=tally.rejections,
+        photos=tally.photos,
     )
     return tally
 

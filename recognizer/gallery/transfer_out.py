@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from psycopg2.extensions import cursor as Cursor
@@ -75,6 +75,22 @@ REJECTIONS = """
 
 REJECTED = "SELECT id, embedding, sealed FROM rejections WHERE collection_id = %s ORDER BY person_id, created_at, id"
 
+PHOTOS = """
+    SELECT face.id, media_type, photo, chip FROM photos JOIN faces AS face ON face.id = face_id
+    WHERE photos.collection_id = %s ORDER BY face.person_id, face.created_at, face.id
+"""
+
+PHOTO_KEYS = "SELECT key_id, count(*) FROM photos WHERE collection_id = %s GROUP BY key_id"
+
+
+class SealedPhoto(NamedTuple):
+    """What is kept of a face, as it is stored."""
+
+    face_id: str
+    media_type: str
+    photo: memoryview
+    chip: memoryview
+
 
 class Snapshot:
     """A collection in one state; each method reads it anew, row by row."""
@@ -130,9 +146,19 @@ class Snapshot:
         """Their embeddings in the same order."""
         return self._vectors(REJECTED, sealing.rejection_place)
 
-    def _rows(self, statement: str) -> Iterator[tuple[Any, ...]]:
+    def photo_keys(self) -> dict[str, int]:
+        """How many photos are kept of all faces, by the key that they are encrypted with."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(PHOTO_KEYS, (self._id,))
+            return dict(cursor.fetchall())
+
+    def photos(self) -> Iterator[SealedPhoto]:
+        """These in the order of the faces, one at a time in memory."""
+        return (SealedPhoto(*row) for row in self._rows(PHOTOS, at_once=1))
+
+    def _rows(self, statement: str, at_once: int = ROWS_AT_ONCE) -> Iterator[tuple[Any, ...]]:
         with self._connection.cursor(name="transfer") as cursor:  # a name: the rows stay with the server
-            cursor.itersize = ROWS_AT_ONCE
+            cursor.itersize = at_once
             cursor.execute(statement, (self._id,))
             yield from cursor
 
@@ -181,4 +207,12 @@ def _collection(cursor: Cursor, name: str) -> tuple[int, CollectionRecord]:
 def note_export(pool: Pool, of: CollectionRecord, deadline: Deadline) -> None:
     """Add to the audit trail that a collection was exported."""
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        audit.append(cursor, "exported", collection=of.name, people=of.people, faces=of.faces, rejections=of.rejections)
+        audit.append(
+            cursor,
+            "exported",
+            collection=of.name,
+            people=of.people,
+            faces=of.faces,
+            rejections=of.rejections,
+            photos=of.photos,
+        )

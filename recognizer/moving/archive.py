@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import secrets
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,16 +20,17 @@ from typing import IO
 import numpy as np
 
 from recognizer.errors import FileNotWritten, FileRefused
-from recognizer.gallery.transfer import Vectors
+from recognizer.gallery.transfer import Member, PhotoRecord, Vectors
 from recognizer.moving.manifest import (
     MANIFEST,
     MAX_LINE_BYTES,
     MAX_MANIFEST_BYTES,
+    PHOTOS,
     VERSION,
     Manifest,
-    Member,
     Version,
     parsed,
+    picture,
 )
 from recognizer.moving.progress import Advance
 
@@ -48,14 +50,18 @@ class Writer:
         self.members: dict[str, Member] = {}
 
     def write(self, name: str, chunks: Iterable[bytes]) -> None:
-        """Add a member made of these bytes."""
+        """Add a member made of these bytes, and to `members`."""
+        self.members[name] = self.add(name, chunks)
+
+    def add(self, name: str, chunks: Iterable[bytes]) -> Member:
+        """Add a member made of these bytes; who adds it keeps what is returned."""
         digest, size = hashlib.sha256(), 0
         with self._archive.open(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), "w", force_zip64=True) as member:
             for chunk in chunks:
                 member.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
-        self.members[name] = Member(bytes=size, sha256=digest.hexdigest())
+        return Member(bytes=size, sha256=digest.hexdigest())
 
 
 @contextlib.contextmanager
@@ -122,22 +128,50 @@ class Archive:
         self._archive = archive
         self._infos = _plain_members(path, archive)
         self.manifest = self._read_manifest()
+        self._one_picture = threading.Lock()
         for name, member in self.manifest.members.items():
-            info = self._infos.get(name)
-            if info is None or info.file_size != member.bytes:
-                there = "not there" if info is None else f"{info.file_size:,} bytes long, not {member.bytes:,}"
-                raise FileRefused(f"{path}, member {name}: it is {there}; {DAMAGED}")
+            self._require_size(name, member)
+
+    @property
+    def size_bytes(self) -> int:
+        """How much there is to verify."""
+        return sum(info.file_size for info in self._infos.values())
 
     def verify(self, advance: Advance) -> None:
         """Compare each member with its checksum; `advance` is told of bytes."""
         for name, member in self.manifest.members.items():
-            digest = hashlib.sha256()
-            with self.open(name) as stream:
-                while chunk := stream.read(CHUNK_BYTES):
-                    digest.update(chunk)
-                    advance(len(chunk))
-            if digest.hexdigest() != member.sha256:
-                raise FileRefused(f"{self._path}, member {name}: its checksum is wrong; {DAMAGED}")
+            self._verify(name, member, advance)
+        for _, record in self.photos():
+            self._verify(picture("photo", record.face_id), record.photo, advance)
+            self._verify(picture("chip", record.face_id), record.chip, advance)
+
+    def photos(self) -> Iterator[tuple[str, PhotoRecord]]:
+        """What the file says of the photos that are in it, each with its place for messages."""
+        if count := self.manifest.collection.photos:
+            for place, line in self.lines(PHOTOS, count):
+                yield place, parsed(PhotoRecord, place, line)
+
+    def picture(self, name: str, member: Member) -> bytes:
+        """A photo or a chip as a whole; called by several threads."""
+        self._require_size(name, member)
+        with self._one_picture, self.open(name) as stream:
+            return stream.read()
+
+    def _require_size(self, name: str, member: Member) -> None:
+        info = self._infos.get(name)
+        if info is None or info.file_size != member.bytes:
+            there = "not there" if info is None else f"{info.file_size:,} bytes long, not {member.bytes:,}"
+            raise FileRefused(f"{self._path}, member {name}: it is {there}; {DAMAGED}")
+
+    def _verify(self, name: str, member: Member, advance: Advance) -> None:
+        self._require_size(name, member)
+        digest = hashlib.sha256()
+        with self.open(name) as stream:
+            while chunk := stream.read(CHUNK_BYTES):
+                digest.update(chunk)
+                advance(len(chunk))
+        if digest.hexdigest() != member.sha256:
+            raise FileRefused(f"{self._path}, member {name}: its checksum is wrong; {DAMAGED}")
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

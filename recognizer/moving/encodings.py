@@ -49,7 +49,7 @@ class Encodings:
 
     def __init__(self, path: Path, named: Named, model_id: str) -> None:
         names, self._vectors, self._row = named
-        self._path = path
+        self.path = path
         self._model_id = model_id
         self._now = datetime.now(UTC)
         check_faces(f"{path}", 1, self._vectors)
@@ -87,7 +87,7 @@ class Encodings:
                 for row in rows
             )
             person = PersonRecord(id=person_id, name=self._names[key], created_at=self._now)
-            yield Incoming(f"{self._path}, {self._row} {rows[0] + 1}", person, faces, self._vectors[rows])
+            yield Incoming(f"{self.path}, {self._row} {rows[0] + 1}", person, faces, self._vectors[rows])
 
     def _remarks(self, rows: int) -> tuple[str, ...]:
         several = sum(len(of_person) > 1 for of_person in self._rows.values())
@@ -104,7 +104,7 @@ class Encodings:
             try:
                 key, kept = comparable(name), tidy(name)
             except InvalidRequest as error:
-                raise FileRefused(f"{self._path}, {self._row} {row + 1}: {error}") from error
+                raise FileRefused(f"{self.path}, {self._row} {row + 1}: {error}") from error
             written.setdefault(key, kept)
             digest = (key, _sha256(self._vectors[row]))
             seen[digest] += 1

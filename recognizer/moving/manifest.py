@@ -8,15 +8,19 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from recognizer import __version__
 from recognizer.errors import FileRefused
-from recognizer.gallery.transfer import CollectionRecord, Record
+from recognizer.gallery.photos import Kind
+from recognizer.gallery.transfer import CollectionRecord, Member, Record
 
 FORMAT: Final = "recognizer-export"
-VERSION: Final = (1, 0)
+VERSION: Final = (1, 1)
 """A reader passes over what a later minor version adds, and refuses another major version."""
 
 MANIFEST: Final = "manifest.json"
 PEOPLE, FACES, REJECTIONS = "people.jsonl", "faces.jsonl", "rejections.jsonl"
 EMBEDDINGS, REJECTED = "embeddings.npy", "rejections.npy"
+PHOTOS = "photos.jsonl"
+"""A line for each kept photo; the pictures have members of their own, whose checksums are in these lines: there may be
+millions, too many for the manifest."""
 
 MAX_MANIFEST_BYTES: Final = 2**20
 MAX_LINE_BYTES: Final = 2**18
@@ -34,13 +38,6 @@ class Version(Record):
     format_version: tuple[Count, Count]
 
 
-class Member(Record):
-    """A member of the ZIP."""
-
-    bytes: int = Field(ge=0)
-    sha256: str = Field(pattern="^[0-9a-f]{64}$")
-
-
 class Manifest(Version):
     """What an export says of itself."""
 
@@ -48,6 +45,11 @@ class Manifest(Version):
     exported_at: AwareDatetime
     collection: CollectionRecord
     members: dict[str, Member]
+
+
+def picture(kind: Kind, face_id: object) -> str:
+    """The member that holds a photo or a chip."""
+    return f"{kind}s/{face_id}"
 
 
 def parsed(kind: type[AnyRecord], place: str, text: bytes) -> AnyRecord:

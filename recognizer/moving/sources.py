@@ -43,7 +43,7 @@ def opened(path: Path, names: Path | None, model_id: str) -> Iterator[Source]:
         raise FileRefused("--names goes with an .npy file; the other kinds have the names in them.")
     if begins.startswith(b"PK") and not _is_npz(path):
         with archive.opened(path) as export:
-            yield Exported(export)
+            yield Exported(path, export)
     else:
         yield Encodings(path, _read(path, begins, names), model_id)
 

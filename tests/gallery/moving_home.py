@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,15 +42,17 @@ class Home:
         ]
         return self.gallery.enrol(collection, faces, name=name, deadline=Deadline(30), **given).person_id
 
-    def export(self, path: Path, collection: str = "default", **options: bool) -> Path:
+    def export(self, path: Path, collection: str = "default", **options: Any) -> Path:
         export(self.pool, collection, path, Deadline(60), **options)
         return path
 
     def bring(
-        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False
+        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False, **how: Any
     ) -> Imported:
         with opened(path, names, MODEL_ID) as source:
-            work = Import(self.pool, source, collection or source.collection.name, MODEL_ID, silent)
+            into = collection or source.collection.name
+            how = {"max_photo_bytes": 1_000_000, **how}
+            work = Import(self.pool, source, into, MODEL_ID, silent, **how)
             return work.preview() if dry_run else work.run()
 
     def empty(self) -> None:

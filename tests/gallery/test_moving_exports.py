@@ -170,7 +170,7 @@ def twice(members: dict[str, bytes]) -> None:
 
 
 WRONG = {
-    "newer": (edit("manifest.json", b'"format_version": [\n    1', b'"format_version": [\n    2'), "version 2.0"),
+    "newer": (edit("manifest.json", b'"format_version": [\n    1', b'"format_version": [\n    2'), "version 2.1"),
     "no manifest": (lambda members: members.pop("manifest.json"), "no manifest.json"),
     "other": (edit("manifest.json", b"recognizer-export", b"something-else"), "`format`"),
     "missing": (lambda members: members.pop("faces.jsonl"), "faces.jsonl: it is not there"),
@@ -266,7 +266,13 @@ def test_exports_and_imports_are_told_of_in_the_audit_trail(home: Home, exported
         ("imported", "default", None),
         ("exported", "default", None),
     ]
-    assert json.loads(str(mine[0][3])) == {"people": 3, "people_completed": 0, "faces": 6, "rejections": 1}
+    assert json.loads(str(mine[0][3])) == {
+        "people": 3,
+        "people_completed": 0,
+        "faces": 6,
+        "rejections": 1,
+        "photos": 0,
+    }
 
 
 def test_encrypted_embeddings_leave_as_they_are_and_are_encrypted_again_where_they_arrive(

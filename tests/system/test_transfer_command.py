@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import hashlib
+import json
 import os
+import stat
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +102,55 @@ def test_what_cannot_be_imported_is_said_in_a_sentence(service: Service, tmp_pat
     assert "numpy.savez('encodings.npz'" in refused.stderr
     assert command(service.data_dir, "export", str(tmp_path / "x.zip"), "--collection", "nope").returncode == 1
     assert list(tmp_path.iterdir()) == [pickle]
+
+
+def of_another_model(file: Path) -> Path:
+    """A copy of an export, as another model has encoded its faces."""
+    other = file.with_name("other model.zip")
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(other, "w") as written:
+        manifest = json.loads(archive.read("manifest.json").replace(b"/5pt-", b"/68pt-"))
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "faces.jsonl":
+                content = content.replace(b"/5pt-", b"/68pt-")
+                manifest["members"][name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            if name != "manifest.json":
+                written.writestr(name, content)
+        written.writestr("manifest.json", json.dumps(manifest))
+    return other
+
+
+def test_an_export_with_photos_can_be_encoded_anew_elsewhere(
+    own_service: Service, photos: Path, tmp_path: Path
+) -> None:
+    data_dir, file, report = own_service.data_dir, tmp_path / "people.zip", tmp_path / "report.csv"
+    assert command(data_dir, "encryption", "create-key").returncode == 0
+    collection = f"{own_service.start().url}/v1/collections/default"
+    assert enroll(own_service.url, "Biden", (photos / "biden.jpg").read_bytes()).status_code == 201
+    none = command(data_dir, "export", str(file), "--photos")
+    assert (none.returncode, none.stderr.count("\n")) == (0, 1)
+    assert "No photos are kept in the collection default" in none.stderr
+    assert httpx.patch(collection, json={"keep_photos": True}).status_code == 200
+    photo = (photos / "obama.jpg").read_bytes()
+    assert enroll(own_service.url, "Obama", photo).status_code == 201
+    written = command(data_dir, "export", str(file), "--photos", "--force")
+    assert (written.returncode, written.stderr.count("\n")) == (0, 1)
+    assert "holds 1 photo IN CLEAR" in written.stderr
+    assert os.name == "nt" or stat.S_IMODE(file.stat().st_mode) == 0o600
+    with zipfile.ZipFile(file) as archive:
+        assert [archive.read(name) for name in archive.namelist() if name.startswith("photos/")] == [photo]
+
+    assert httpx.delete(collection, timeout=30).status_code == 200
+    other = of_another_model(file)
+    refused = command(data_dir, "import", str(other))
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert f"recognizer import '{other}' --re-embed" in refused.stderr
+    done = command(data_dir, "import", str(other), "--re-embed", "--report", str(report))
+    assert (done.returncode, done.stderr) == (4, "")
+    assert "2 people, 1 face, 0 rejections" in done.stdout
+    assert "1 enrolled, 1 refused" in done.stdout
+    with report.open() as rows:
+        found = {row["person"]: (row["status"], row["reasons"]) for row in csv.DictReader(rows)}
+    assert found == {"Obama": ("enrolled", ""), "Biden": ("refused", "photo_not_found")}
+    (face,) = recognize(own_service.url, (photos / "obama2.jpg").read_bytes()).json()["faces"]
+    assert face["person"]["name"] == "Obama"

@@ -42,6 +42,7 @@ LAYERS = [
         "re_embed_command",
         "retention_command",
         "transfer_command",
+        "import_anew",
         "enrolling",
         "enroll_command",
         "backup_command",
