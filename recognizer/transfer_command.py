@@ -73,6 +73,7 @@ def import_(
     says how. Who is in the collection already gets the faces; what was cut off is done by running it again.
     """
     from recognizer.gallery.pool import Pool
+    from recognizer.gallery.template_index import TemplateIndex
     from recognizer.moving.importing import Import
     from recognizer.moving.sources import opened
     from recognizer.vision.analysis import model_id
@@ -87,7 +88,15 @@ def import_(
         installation.database(settings) as url,
         Pool.open(settings, url) as pool,
     ):
-        work = Import(pool, source, collection or source.collection.name, here, shown)
+        work = Import(
+            pool,
+            source,
+            collection or source.collection.name,
+            here,
+            shown,
+            TemplateIndex(url, installation.index_means(settings)),
+            installation.free_bytes(settings),
+        )
         done = work.preview() if dry_run else work.run()
     for line in (*source.remarks, *_written(file, done, dry_run)):
         click.echo(line)

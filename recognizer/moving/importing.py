@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from recognizer.faces import space_of
 from recognizer.gallery import arrivals, transfer_in
 from recognizer.gallery.arrivals import Tally
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.template_index import Making, TemplateIndex
 from recognizer.gallery.transfer import CollectionRecord, Incoming, evidence_constants
 from recognizer.gallery.transfer_in import Target
 from recognizer.moving.manifest import FACES, PEOPLE, REJECTIONS
@@ -21,6 +22,9 @@ from recognizer.moving.repeats import Repeats
 
 FACES_AT_ONCE, PEOPLE_AT_ONCE = 200, 500
 """What is written in one transaction: cameras that enrol wait no longer than for that."""
+
+BYTES_PER_FACE = 4_000
+"""What a face of a person of its own takes in the database, while it comes in; the index and the log of writes too."""
 
 BATCH_SECONDS = 120.0
 """How long one batch may take, the wait for the collection included."""
@@ -60,6 +64,10 @@ class Import:
     collection: str
     model_id: str
     progress: Progress
+    index: TemplateIndex | None = None
+    """None: the people come into the templates' index one by one, however many they are."""
+    free_bytes: int | None = None
+    """On the database's disk; None: nobody knows."""
 
     def preview(self) -> Imported:
         """Say what `run` would do, without writing anything; raises as `run` does."""
@@ -79,6 +87,16 @@ class Import:
         with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
             made = transfer_in.prepare(cursor, self.collection, self.source.collection.settings)
         figures = self._figures_from(into, expected)
+        with self._index_apart(expected) as making:
+            done = self._write(figures)
+            if figures is not None:
+                with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
+                    transfer_in.finish(cursor, self.collection, self.source.collection)
+            if making is not None:
+                self._make_index(making)
+        return self._report(into, done, made)
+
+    def _write(self, figures: Mapping[str, int] | None) -> Tally:
         done = Tally()
         with self._progress("Importing") as advance:
             for batch in batches(self.source.read()):
@@ -86,10 +104,15 @@ class Import:
                 with self.pool.connection(deadline, is_long=True) as connection, connection.cursor() as cursor:
                     done.add(transfer_in.write(cursor, self.collection, batch, figures))
                 advance(_size(batch))
-        if figures is not None:
-            with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
-                transfer_in.finish(cursor, self.collection, self.source.collection)
-        return self._report(into, done, made)
+        return done
+
+    def _index_apart(self, expected: Tally) -> AbstractContextManager[Making | None]:
+        return nullcontext() if self.index is None else self.index.apart(expected.templates_made)
+
+    def _make_index(self, making: Making) -> None:
+        with self.progress("Indexing", "person", making.people()) as advance:
+            for more in making.steps():
+                advance(more)
 
     def _examine(self) -> tuple[Target, Tally]:
         """Check everything, and count what would be done; nothing is written."""
@@ -108,7 +131,16 @@ class Import:
                     tally.add(arrivals.compare(cursor, into.id, batch)[1])
                 advance(_size(batch))
         checks.require_single(tally)
+        self._require_room(tally)
         return into, tally
+
+    def _require_room(self, expected: Tally) -> None:
+        wanted = expected.faces * BYTES_PER_FACE
+        if self.free_bytes is not None and wanted > self.free_bytes:
+            raise FileRefused(
+                f"{expected.faces:,} faces take about {wanted / 1e9:.1f} GB in the database, and its disk has "
+                f"{self.free_bytes / 1e9:.1f} GB free; free some, or import into an installation on a larger disk."
+            )
 
     def _report(self, into: Target, tally: Tally, made: bool) -> Imported:
         """What is to be said of it."""
