@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import psutil
 
-from recognizer.config import Settings
+from recognizer.config import Settings, available_cores
 from recognizer.deadline import Deadline
 from recognizer.gallery.direct import connections_of_worker, direct_connection
 from recognizer.gallery.migrate import migrate
@@ -52,7 +51,7 @@ def index_means(settings: Settings) -> Means:
     """What making the index of the templates may take of the machine that the database is on."""
     if settings.database_url is not None:
         return Means()  # its machine is another one, perhaps
-    return Means(memory_bytes=psutil.virtual_memory().available // 2, helpers=(os.cpu_count() or 1) - 1)
+    return Means(memory_bytes=psutil.virtual_memory().available // 2, helpers=available_cores() - 1)
 
 
 def free_bytes(settings: Settings) -> int | None:

@@ -24,6 +24,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import RecognizerError
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.search import INDEX, Limits, Size, breadth
+from recognizer.gallery.template_index import is_missing
 
 LOGGER = logging.getLogger(__name__)
 
@@ -144,6 +145,8 @@ def _people(cursor: Cursor, space_id: int, size: Size, limits: Limits) -> list[P
     }
     order = BY_FUNCTION
     if limits.by_index(size):
+        if is_missing(cursor):
+            return []  # without the index each person would take too long; it is being made
         order = BY_INDEX
         cursor.execute(INDEX.settings, arguments)
     cursor.execute(NEAREST.format(old=OLD, order=order), arguments)
