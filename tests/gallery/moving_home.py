@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.moving.exporting import export
 from recognizer.moving.importing import Import, Imported
-from recognizer.moving.progress import silent
+from recognizer.moving.progress import Progress, silent
 from recognizer.moving.sources import opened
 from recognizer.vision.analysis import model_id
 
@@ -46,10 +47,17 @@ class Home:
         return path
 
     def bring(
-        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False
+        self,
+        path: Path,
+        collection: str | None = None,
+        *,
+        names: Path | None = None,
+        dry_run: bool = False,
+        progress: Progress = silent,
+        **given: Any,
     ) -> Imported:
         with opened(path, names, MODEL_ID) as source:
-            work = Import(self.pool, source, collection or source.collection.name, MODEL_ID, silent)
+            work = Import(self.pool, source, collection or source.collection.name, MODEL_ID, progress, **given)
             return work.preview() if dry_run else work.run()
 
     def empty(self) -> None:
