@@ -18,7 +18,7 @@ from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
 
 from recognizer.deadline import Deadline
-from recognizer.errors import CommandFailed
+from recognizer.errors import StartupError
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.direct import autocommit_connection
 
@@ -85,7 +85,7 @@ class TemplateIndex:
             What makes it, for the end of the block; None where it stays, or where somebody else makes it.
 
         Raises:
-            CommandFailed: somebody has been reading the templates for ten minutes.
+            StartupError: somebody has been reading the templates for ten minutes.
             DatabaseUnavailable
         """
         with autocommit_connection(self.url, Deadline(SESSION_SECONDS)) as connection, connection.cursor() as cursor:
@@ -121,7 +121,7 @@ class Making:
         Whoever stops asking leaves it to the database, which goes on by itself if it can.
 
         Raises:
-            CommandFailed: the disk is full.
+            StartupError: the disk is full.
             DatabaseUnavailable
         """
         told = 0
@@ -165,7 +165,7 @@ def _take_away(cursor: Cursor, coming: int) -> bool:
     try:
         cursor.execute(REMOVE)
     except errors.QueryCanceled as error:
-        raise CommandFailed(
+        raise StartupError(
             f"Somebody has been reading the templates for {REMOVAL_SECONDS / 60:.0f} minutes, a backup perhaps; "
             "import again when that is over."
         ) from error
@@ -193,7 +193,7 @@ def _make_or_tell(cursor: Cursor) -> None:
     try:
         cursor.execute(MAKE)
     except (errors.DiskFull, errors.OutOfMemory) as error:
-        raise CommandFailed(NO_ROOM) from error
+        raise StartupError(NO_ROOM) from error
 
 
 def _set(cursor: Cursor, setting: str, value: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from moving_home import MODEL_ID, Home
 
 from recognizer.deadline import Deadline
-from recognizer.errors import CommandFailed, FileRefused
+from recognizer.errors import FileRefused, StartupError
 from recognizer.gallery import search, template_index
 from recognizer.gallery.cohorts import bring_up_to_date
 from recognizer.gallery.index_keeper import IndexKeeper
@@ -226,7 +226,7 @@ def test_whoever_reads_the_templates_for_long_is_told_of(
     monkeypatch.setattr(template_index, "REMOVAL_SECONDS", 1)
     with closing(psycopg2.connect(index.url)) as reader:
         reader.cursor().execute("SELECT count(*) FROM templates")
-        with pytest.raises(CommandFailed, match="a backup perhaps"):
+        with pytest.raises(StartupError, match="a backup perhaps"):
             home.bring(encodings, index=index)
     assert home.bring(encodings, index=index).tally.people == PEOPLE
 
