@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from psycopg2 import errors
@@ -29,6 +29,8 @@ SESSION_SECONDS = 48 * 3600.0
 MAKING_SECONDS = 12 * 3600.0
 REMOVAL_SECONDS = 600.0
 """How long to wait for whoever reads the templates, such as a backup."""
+PATIENCE_SECONDS = 30.0
+"""How long to wait for a database that is not there."""
 LOOK_SECONDS = 0.5
 
 MANY = 10_000
@@ -88,7 +90,7 @@ class TemplateIndex:
             StartupError: somebody has been reading the templates for ten minutes.
             DatabaseUnavailable
         """
-        with autocommit_connection(self.url, Deadline(SESSION_SECONDS)) as connection, connection.cursor() as cursor:
+        with self.session(SESSION_SECONDS) as connection, connection.cursor() as cursor:
             if _take_turn(cursor) and (is_missing(cursor) or _take_away(cursor, coming)):
                 yield Making(self, connection)
             else:
@@ -96,11 +98,15 @@ class TemplateIndex:
 
     def mend(self) -> bool:
         """Make the index if it is missing and nobody is at it; returns whether it was made; raises as `Making`."""
-        with autocommit_connection(self.url, Deadline(MAKING_SECONDS)) as connection, connection.cursor() as cursor:
+        with self.session(MAKING_SECONDS) as connection, connection.cursor() as cursor:
             if not _take_turn(cursor) or not is_missing(cursor):
                 return False
             _make(cursor, self.means)
             return True
+
+    def session(self, seconds: float) -> AbstractContextManager[Connection]:
+        """A connection for so long, without a transaction around."""
+        return autocommit_connection(self.url, Deadline(seconds), patience_seconds=PATIENCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ class Making:
         told = 0
         with (
             self.connection.cursor() as cursor,
-            autocommit_connection(self.index.url, Deadline(MAKING_SECONDS)) as beside,
+            self.index.session(MAKING_SECONDS) as beside,
             beside.cursor() as looking,
             ThreadPoolExecutor(1) as thread,
         ):
