@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from recognizer.config import Settings
+import psutil
+
+from recognizer.config import Settings, available_cores
 from recognizer.deadline import Deadline
 from recognizer.gallery.direct import connections_of_worker, direct_connection
 from recognizer.gallery.migrate import migrate
+from recognizer.gallery.template_index import Means
 from recognizer.host import datadir
 from recognizer.host.account import database_account, existing_account
 from recognizer.host.datadir import AlreadyRunning
@@ -41,6 +45,18 @@ def database(settings: Settings) -> Iterator[str]:
             pass  # it is there; bringing a large gallery up to date may take longer than that may
         migrate(url, MIGRATION_SECONDS)
         yield url
+
+
+def index_means(settings: Settings) -> Means:
+    """What making the index of the templates may take of the machine that the database is on."""
+    if settings.database_url is not None:
+        return Means()  # its machine is another one, perhaps
+    return Means(memory_bytes=psutil.virtual_memory().available // 2, helpers=available_cores() - 1)
+
+
+def free_bytes(settings: Settings) -> int | None:
+    """What is free on the bundled database's disk; None for another database."""
+    return None if settings.database_url is not None else shutil.disk_usage(settings.data_dir).free
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import ConfigError, RecognizerError
 from recognizer.gallery.cohort_keeper import CohortKeeper
 from recognizer.gallery.holdings import Holdings
+from recognizer.gallery.index_keeper import IndexKeeper
 from recognizer.gallery.key_uses import KeyUses
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.migrate import pending
@@ -19,6 +20,7 @@ from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.retention import RetentionKeeper
 from recognizer.gallery.store import Gallery
+from recognizer.gallery.template_index import TemplateIndex
 from recognizer.gallery.trail import Trail
 from recognizer.metrics import Metrics, Tally
 from recognizer.news import News
@@ -57,6 +59,8 @@ class Runtime:
             opened = opening.enter_context(Opened(self.pool))
             opening.enter_context(CohortKeeper(self.pool, opened))
             opening.enter_context(RetentionKeeper(self.pool))
+            index = TemplateIndex(settings.database_url.get_secret_value())
+            opening.enter_context(IndexKeeper(self.pool, index))
             opening.enter_context(Vitals(self.engine, self.pool, self.metrics, self.tally, settings.vitals_seconds))
             self.news = opening.enter_context(News(self.pool, settings))
             self._closing = opening.pop_all()

@@ -131,6 +131,7 @@ def _import(
 ) -> Import:
     """What is to be imported, and where to; open until `closing` is closed."""
     from recognizer.gallery.pool import Pool
+    from recognizer.gallery.template_index import TemplateIndex
     from recognizer.moving.importing import Import
     from recognizer.moving.sources import opened
     from recognizer.vision.analysis import model_id
@@ -142,8 +143,16 @@ def _import(
     source = closing.enter_context(opened(file, names, model_id(resnet, "hog", 1)))
     url = closing.enter_context(installation.database(settings))
     pool = closing.enter_context(Pool.open(settings, url))
-    into = collection or source.collection.name
-    return Import(pool, source, into, here, shown, settings.max_image_bytes)
+    return Import(
+        pool,
+        source,
+        collection or source.collection.name,
+        here,
+        shown,
+        settings.max_image_bytes,
+        index=TemplateIndex(url, installation.index_means(settings)),
+        free_bytes=installation.free_bytes(settings),
+    )
 
 
 def _written(file: Path, done: Imported, dry_run: bool) -> Iterator[str]:

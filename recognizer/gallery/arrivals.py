@@ -62,6 +62,8 @@ class Tally:
     """Of `people_there`, those with the very id of the file."""
     templates: Counter[str] = field(default_factory=Counter)
     """New people who have faces, by space."""
+    templates_made: int = 0
+    """Templates that are new or made anew."""
     renamed: list[tuple[str, str]] = field(default_factory=list)
     """(place, name as it is compared) of people who are called otherwise here than in the file."""
 
@@ -234,6 +236,7 @@ def _count(tally: Tally, arrival: Arrival, *, photos_are_kept: bool) -> None:
         tally.photos_there += len(incoming.photos) - len(arrival.photos)
     else:
         tally.photos_left_out += len(incoming.photos)
+    tally.templates_made += len({space_of(face.model_id) for _, face, _ in arrival.faces})
     if arrival.is_new:
         tally.new_ids += arrival.id != str(incoming.person.id)
         tally.templates.update({space_of(face.model_id) for face in incoming.faces})

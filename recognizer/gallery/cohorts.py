@@ -25,6 +25,7 @@ from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.sealed_cohorts import Shut, around
 from recognizer.gallery.search import INDEX, Limits, Size, breadth
+from recognizer.gallery.template_index import is_missing
 
 LOCK_ID = 0x636F686F727473
 BATCH = 50
@@ -215,6 +216,8 @@ def _people(cursor: Cursor, space_id: int, size: Size, limits: Limits) -> list[P
     }
     order = BY_FUNCTION
     if limits.by_index(size):
+        if is_missing(cursor):
+            return []  # without the index each person would take too long; it is being made
         order = BY_INDEX
         cursor.execute(INDEX.settings, arguments)
     cursor.execute(NEAREST.format(old=OLD, order=order), arguments)

@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
+import numpy as np
 import psycopg2
 import psycopg2.extensions
+from numpy.typing import NDArray
 from pgvector.psycopg2 import register_vector
 from psycopg2 import errors
 from psycopg2.extensions import cursor as Cursor
@@ -130,6 +132,20 @@ def _close_unwanted(attempt: Future[Connection]) -> None:
         attempt.result().close()
 
 
+class VectorLiteral:
+    """A vector of numpy in SQL; nine digits tell each float32 from all others.
+
+    pgvector's own writes twice as many, in three times the time, which was a quarter of an import.
+    """
+
+    def __init__(self, vector: NDArray[Any]) -> None:
+        self._numbers = tuple(vector.astype("f4", copy=False).tolist())
+
+    def getquoted(self) -> bytes:
+        """The literal."""
+        return b"'[" + b",".join([b"%.9g"] * len(self._numbers)) % self._numbers + b"]'"
+
+
 SET_UP = """
     SELECT set_config('statement_timeout', %(limit)s, false),
            set_config('idle_in_transaction_session_timeout', %(limit)s, false),
@@ -152,6 +168,7 @@ def set_up(connection: Connection, statement_timeout_seconds: float) -> None:
     with connection.cursor() as cursor:
         cursor.execute(SET_UP, {"limit": str(math.ceil(statement_timeout_seconds * 1000))})
     register_vector(connection)
+    psycopg2.extensions.register_adapter(np.ndarray, VectorLiteral)
     connection.autocommit = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -40,9 +41,13 @@ def direct_connection(url: str, deadline: Deadline) -> Iterator[Connection]:
 
 
 @contextmanager
-def autocommit_connection(url: str, deadline: Deadline) -> Iterator[Connection]:
-    """The same without a transaction around the block: each statement is one, as VACUUM wants it; raises the same."""
-    with closing(_connected(url, deadline)) as connection, _watched(connection, deadline):
+def autocommit_connection(url: str, deadline: Deadline, *, patience_seconds: float = math.inf) -> Iterator[Connection]:
+    """The same without a transaction around the block: each statement is one, as VACUUM wants it; raises the same.
+
+    A database that is not there is waited for until the deadline, and no longer than `patience_seconds`.
+    """
+    patience = Deadline(min(patience_seconds, deadline.remaining_seconds()))
+    with closing(_connected(url, patience)) as connection, _watched(connection, deadline):
         connection.autocommit = True
         yield connection
 

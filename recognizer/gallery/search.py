@@ -168,7 +168,8 @@ INDEX = Way(
             LIMIT %(candidates)s
     """),
     # The iterative scan goes on until there are enough people of this space. Without sorting, only the HNSW index
-    # gives the order: whatever the statistics say (there are none right after a restore), it is used.
+    # gives the order: whatever the statistics say (there are none right after a restore), it is used. While it is away
+    # (template_index), all templates are sorted, and nobody is missed.
     SQL("""
         SET LOCAL hnsw.ef_search = %(breadth)s;
         SET LOCAL hnsw.iterative_scan = relaxed_order;

@@ -9,7 +9,6 @@ import csv
 import hashlib
 import io
 import json
-import uuid
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from recognizer.errors import FileRefused, InvalidRequest
 from recognizer.faces import Box, Quality
 from recognizer.gallery.names import MAX_NAME_LENGTH, comparable, tidy
 from recognizer.gallery.transfer import CollectionRecord, FaceRecord, Incoming, PersonRecord, Vectors
+from recognizer.moving.ids import rising_ids
 from recognizer.moving.progress import Progress
 from recognizer.moving.vectors import check_faces
 
@@ -72,11 +72,12 @@ class Encodings:
 
     def read(self) -> Iterator[Incoming]:
         """Everybody, by the first row of each."""
+        people_ids, face_ids = rising_ids(self.collection.people), rising_ids(self.collection.faces)
         for key, rows in self._rows.items():
-            person_id = uuid.uuid4()
+            person_id = next(people_ids)
             faces = tuple(
                 FaceRecord(
-                    id=uuid.uuid4(),
+                    id=next(face_ids),
                     person_id=person_id,
                     model_id=self._model_id,
                     created_at=self._now,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +15,7 @@ from recognizer.faces import space_of
 from recognizer.gallery import arrivals, transfer_in
 from recognizer.gallery.arrivals import Arrival, Tally
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.template_index import Making, TemplateIndex
 from recognizer.gallery.transfer import CollectionRecord, Incoming, evidence_constants
 from recognizer.gallery.transfer_in import Target
 from recognizer.moving.manifest import FACES, PEOPLE, REJECTIONS
@@ -29,6 +30,9 @@ FACES_AT_ONCE, PEOPLE_AT_ONCE, PHOTO_BYTES_AT_ONCE = 200, 500, 64 * 2**20
 
 FACES_ANEW_AT_ONCE = 32
 """The same where faces are encoded anew: a few seconds' work, so that no more is lost when it is cut off."""
+
+BYTES_PER_FACE = 4_000
+"""What a face of a person of its own takes in the database, while it comes in; the index and the log of writes too."""
 
 BATCH_SECONDS = 120.0
 """How long one batch may take, the wait for the collection included."""
@@ -69,6 +73,8 @@ class Import:
     Attributes:
         max_photo_bytes: what this installation takes of a photo.
         anew: encodes the faces anew from the file's photos; without it the embeddings of the file are taken.
+        index: the templates'; without it people come into it one by one, however many they are.
+        free_bytes: on the database's disk; None: nobody knows.
     """
 
     pool: Pool
@@ -78,6 +84,8 @@ class Import:
     progress: Progress
     max_photo_bytes: int
     anew: Anew | None = None
+    index: TemplateIndex | None = None
+    free_bytes: int | None = None
 
     def preview(self) -> Imported:
         """Say what `run` would do, without writing anything; raises as `run` does."""
@@ -99,13 +107,27 @@ class Import:
         into, expected = self._examine()
         with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
             made = transfer_in.prepare(cursor, self.collection, self.source.collection.settings)
-            collection_id = transfer_in.target(cursor, self.collection).id
+            now = transfer_in.target(cursor, self.collection)
         figures = self._figures_from(into, expected)
-        done = self._bring(collection_id, figures, write=True)
-        if figures is not None:
-            with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
-                transfer_in.finish(cursor, self.collection, self.source.collection)
+        with self._index_apart(now, expected) as making:
+            done = self._bring(now.id, figures, write=True)
+            if figures is not None:
+                with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
+                    transfer_in.finish(cursor, self.collection, self.source.collection)
+            if making is not None:
+                self._make_index(making)
         return self._report(into, done, made)
+
+    def _index_apart(self, now: Target, expected: Tally) -> AbstractContextManager[Making | None]:
+        """The templates' index away, if that pays; encrypted ones are in none."""
+        if self.index is None or now.settings["encrypt_embeddings"]:
+            return nullcontext()
+        return self.index.apart(expected.templates_made)
+
+    def _make_index(self, making: Making) -> None:
+        with self.progress("Indexing", "person", making.people()) as advance:
+            for more in making.steps():
+                advance(more)
 
     def _bring(self, collection_id: int | None, figures: dict[str, int] | None, *, write: bool) -> Tally:
         """Take person after person out of the file, encode their faces anew if that is wanted, and write them."""
@@ -162,7 +184,16 @@ class Import:
                 tally.add(self._compared(into.id, batch)[1])
                 advance(_size(batch))
         checks.require_single(tally)
+        self._require_room(tally)
         return into, tally
+
+    def _require_room(self, expected: Tally) -> None:
+        wanted = expected.faces * BYTES_PER_FACE
+        if self.free_bytes is not None and wanted > self.free_bytes:
+            raise FileRefused(
+                f"{expected.faces:,} faces take about {wanted / 1e9:.1f} GB in the database, and its disk has "
+                f"{self.free_bytes / 1e9:.1f} GB free; free some, or import into an installation on a larger disk."
+            )
 
     def _report(self, into: Target, tally: Tally, made: bool) -> Imported:
         """What is to be said of it."""

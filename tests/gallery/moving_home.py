@@ -18,7 +18,7 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.moving.exporting import export
 from recognizer.moving.importing import Import, Imported
-from recognizer.moving.progress import silent
+from recognizer.moving.progress import Progress, silent
 from recognizer.moving.sources import opened
 from recognizer.vision.analysis import model_id
 
@@ -47,12 +47,19 @@ class Home:
         return path
 
     def bring(
-        self, path: Path, collection: str | None = None, *, names: Path | None = None, dry_run: bool = False, **how: Any
+        self,
+        path: Path,
+        collection: str | None = None,
+        *,
+        names: Path | None = None,
+        dry_run: bool = False,
+        progress: Progress = silent,
+        **how: Any,
     ) -> Imported:
         with opened(path, names, MODEL_ID) as source:
             into = collection or source.collection.name
             how = {"max_photo_bytes": 1_000_000, **how}
-            work = Import(self.pool, source, into, MODEL_ID, silent, **how)
+            work = Import(self.pool, source, into, MODEL_ID, progress, **how)
             return work.preview() if dry_run else work.run()
 
     def empty(self) -> None:

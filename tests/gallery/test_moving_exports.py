@@ -8,6 +8,7 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from moving_home import MODEL_ID, Home, rewritten
 
 from recognizer.deadline import Deadline
 from recognizer.errors import FileNotWritten, FileRefused
+from recognizer.gallery.template_index import Making, TemplateIndex
 from recognizer.moving import archive
 
 Vectors = Callable[[int], np.ndarray]
@@ -291,6 +293,18 @@ def test_encrypted_embeddings_leave_as_they_are_and_are_encrypted_again_where_th
     again = home.export(exported.with_name("again.zip"), "doors")
     with zipfile.ZipFile(encrypted) as one, zipfile.ZipFile(again) as other:
         assert one.read("embeddings.npy") == other.read("embeddings.npy")
+
+
+def test_the_index_of_the_templates_stays_where_those_who_come_are_not_in_it(home: Home, exported: Path) -> None:
+    home.gallery.create_collection("doors", {"encrypt_embeddings": True}, Deadline(30))
+
+    class Untouchable(TemplateIndex):
+        def apart(self, coming: int) -> AbstractContextManager[Making | None]:
+            raise AssertionError(coming)
+
+    assert home.bring(exported, "doors", index=Untouchable("")).tally.people == 3
+    with pytest.raises(AssertionError):
+        home.bring(exported, "copy", index=Untouchable(""))
 
 
 def test_a_collection_that_is_there_stays_encrypted_or_plain_as_it_is(home: Home, exported: Path) -> None:
