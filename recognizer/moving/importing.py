@@ -18,9 +18,8 @@ from recognizer.gallery.pool import Pool
 from recognizer.gallery.template_index import Making, TemplateIndex
 from recognizer.gallery.transfer import CollectionRecord, Incoming, evidence_constants
 from recognizer.gallery.transfer_in import Target
-from recognizer.moving.manifest import FACES, PEOPLE, REJECTIONS
 from recognizer.moving.progress import Advance, Progress
-from recognizer.moving.repeats import Repeats
+from recognizer.moving.repeats import Checks
 
 if TYPE_CHECKING:  # it loads the libraries that find faces
     from recognizer.moving.anew import Anew
@@ -175,7 +174,7 @@ class Import:
             into = transfer_in.target(cursor, self.collection)
         if (into.keeps_photos and found.photos) or into.settings["encrypt_embeddings"]:
             self.pool.keyring.require()
-        checks = _Checks()
+        checks = Checks()
         tally = Tally()
         with self._progress("Checking") as advance:
             for batch in batches(self._checked(each, into) for each in self._people()):
@@ -271,40 +270,3 @@ def batches(people: Iterable[Incoming], faces_at_once: int = FACES_AT_ONCE) -> I
 
 def _size(batch: list[Incoming]) -> int:
     return len(batch) + sum(len(incoming.faces) for incoming in batch)
-
-
-class _Checks:
-    """What may be in a file only once."""
-
-    def __init__(self) -> None:
-        once = "each may be there once."
-        self._names = Repeats(PEOPLE, "both have the same name, compared without case", "make them one, or rename one.")
-        self._people = Repeats(PEOPLE, "both have the same id", once)
-        self._external_ids = Repeats(PEOPLE, "both have the same external_id", once)
-        self._faces = Repeats(FACES, "both have the same id", once)
-        self._rejections = Repeats(REJECTIONS, "both have the same id", once)
-
-    def note(self, incoming: Incoming) -> None:
-        """Remember one person."""
-        self._names.add(incoming.person.name_key)
-        self._people.add(str(incoming.person.id))
-        self._external_ids.add(incoming.person.external_id)
-        for face in incoming.faces:
-            self._faces.add(str(face.id))
-        for said in incoming.rejections:
-            self._rejections.add(str(said.id))
-
-    def require_single(self, tally: Tally) -> None:
-        """Look at all that was noted.
-
-        Raises:
-            FileRefused
-        """
-        for each in (self._names, self._people, self._external_ids, self._faces, self._rejections):
-            each.check()
-        for place, name_key in tally.renamed:
-            if name_key in self._names:
-                raise FileRefused(
-                    f"{place}: this person has another name in the collection, which somebody else has in the file; "
-                    "rename one of the two there."
-                )

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recognizer.errors import FileRefused
+from recognizer.gallery.arrivals import Tally
+from recognizer.gallery.transfer import Incoming
+from recognizer.moving.manifest import FACES, PEOPLE, REJECTIONS
 
 
 class Repeats:
@@ -45,3 +48,40 @@ class Repeats:
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+class Checks:
+    """What may be in a file only once."""
+
+    def __init__(self) -> None:
+        once = "each may be there once."
+        self._names = Repeats(PEOPLE, "both have the same name, compared without case", "make them one, or rename one.")
+        self._people = Repeats(PEOPLE, "both have the same id", once)
+        self._external_ids = Repeats(PEOPLE, "both have the same external_id", once)
+        self._faces = Repeats(FACES, "both have the same id", once)
+        self._rejections = Repeats(REJECTIONS, "both have the same id", once)
+
+    def note(self, incoming: Incoming) -> None:
+        """Remember one person."""
+        self._names.add(incoming.person.name_key)
+        self._people.add(str(incoming.person.id))
+        self._external_ids.add(incoming.person.external_id)
+        for face in incoming.faces:
+            self._faces.add(str(face.id))
+        for said in incoming.rejections:
+            self._rejections.add(str(said.id))
+
+    def require_single(self, tally: Tally) -> None:
+        """Look at all that was noted.
+
+        Raises:
+            FileRefused
+        """
+        for each in (self._names, self._people, self._external_ids, self._faces, self._rejections):
+            each.check()
+        for place, name_key in tally.renamed:
+            if name_key in self._names:
+                raise FileRefused(
+                    f"{place}: this person has another name in the collection, which somebody else has in the file; "
+                    "rename one of the two there."
+                )
