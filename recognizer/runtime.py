@@ -56,7 +56,7 @@ class Runtime:
             self.key_uses = opening.enter_context(KeyUses(self.pool))
             self.engine: Engine = open_engine(settings)
             opening.callback(self.engine.close)
-            opened = opening.enter_context(Opened(self.pool))
+            opened = opening.enter_context(Opened(self.pool, settings.worker_memory_bytes // 4))
             opening.enter_context(CohortKeeper(self.pool, opened))
             opening.enter_context(RetentionKeeper(self.pool))
             index = TemplateIndex(settings.database_url.get_secret_value())

@@ -24,7 +24,7 @@ from recognizer.errors import EncryptionKeyMissing, SealBroken
 from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.sealed_cohorts import Shut, around
-from recognizer.gallery.search import INDEX, Limits, Size, breadth
+from recognizer.gallery.search import INDEX, INDEXED, Limits, Size, breadth
 from recognizer.gallery.template_index import is_missing
 
 LOCK_ID = 0x636F686F727473
@@ -41,13 +41,13 @@ A quarter, because relatives and people who were enrolled twice are no strangers
 OLD = SQL("seen < greatest(0, space.changes - space.people / 10)")
 
 STALE = SQL("""
-    SELECT space.id, space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint, space.changes,
+    SELECT space.id, space.people, space.faces, ({indexed}), space.changes,
            (SELECT encrypt_embeddings FROM collections WHERE id = space.collection_id)
     FROM spaces AS space
     WHERE EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND {old}) AND space.id <> ALL (%(shut)s::bigint[])
     ORDER BY EXISTS (SELECT FROM cohorts WHERE space_id = space.id AND seen < 0) DESC, random()
     LIMIT 1
-""").format(old=OLD)
+""").format(old=OLD, indexed=INDEXED)
 """One that has somebody to be found: new people first, and no space waits for another to be done with."""
 
 STALE_PEOPLE = SQL("""
@@ -184,11 +184,10 @@ def _bring_opened(
 
     What is in memory is of that moment or later, so that whoever was made anew meanwhile is not found by `made`.
     """
-    with opened.current(space_id, deadline) as (_, snapshot):
-        pass
-    if snapshot is None:
-        return 0
-    found = around(snapshot, old)
+    with opened.current(space_id, deadline, only_if=_my_turn) as (_, snapshot):
+        if snapshot is None:
+            return 0
+        found = around(snapshot, old)
     wanted = {other for near in found.values() for other in near.others}
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
         if not _my_turn(cursor):

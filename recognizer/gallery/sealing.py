@@ -123,8 +123,10 @@ def opened(keyring: Keyring, place: str, sealed: memoryview | bytes) -> Embeddin
     return plain
 
 
-def require_room(cursor: Cursor, collection_id: int, more_faces: int) -> None:
+def require_room(cursor: Cursor, collection_id: int | None, more_faces: int) -> None:
     """See to it that a collection whose embeddings are encrypted stays small enough to be searched in memory.
+
+    `collection_id` is None of one that is yet to be made.
 
     Raises:
         Conflict

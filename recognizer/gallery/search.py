@@ -56,12 +56,18 @@ class Size(NamedTuple):
     indexed: int
 
 
-SIZE = """
-    SELECT CASE WHEN collection.encrypt_embeddings THEN space.id END, collection.revision,
-           space.people, space.faces, (SELECT sum(people) FROM spaces)::bigint
-    FROM collections AS collection JOIN spaces AS space ON space.collection_id = collection.id
-    WHERE collection.name_key = %(collection)s AND space.name = %(space)s
-"""
+INDEXED = SQL("""
+    SELECT coalesce(sum(people), 0)::bigint FROM spaces JOIN collections ON collections.id = collection_id
+    WHERE NOT encrypt_embeddings
+""")
+"""How many templates the index has."""
+
+SIZE = SQL("""
+    SELECT collection.encrypt_embeddings, collection.revision, space.id, space.people, space.faces, ({indexed})
+    FROM collections AS collection
+    LEFT JOIN spaces AS space ON space.collection_id = collection.id AND space.name = %(space)s
+    WHERE collection.name_key = %(collection)s
+""").format(indexed=INDEXED)
 
 MIN_CANDIDATES = 64
 """How many people are found at least: those with the nearest templates. A person's nearest face may be somewhat nearer
@@ -220,15 +226,19 @@ def nearest(
     while True:  # once; and again where the collection is switched meanwhile
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
             cursor.execute(SIZE, arguments)
-            sealed_space, revision, *of_space = cursor.fetchone() or (None, 0)
-            size = Size(*of_space) if of_space else None
-            if sealed_space is None:
+            if (row := cursor.fetchone()) is None:
+                raise _no_collection(arguments)
+            encrypted, revision, space_id, *of_space = row
+            size = Size(*of_space) if space_id is not None else None
+            if not encrypted:
                 found = _plain(cursor, size, limits, k, arguments)
+            elif size is None:
+                return Neighbourhood(revision, 0, 0.0, tuple(() for _ in probes))
             else:
                 by_faces = limits.way(size) is ALL_FACES
-                ask = Ask(sealed_space, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
+                ask = Ask(space_id, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
                 found = sealed_search.at_once(cursor, opened, ask, revision)
-        if found is None and sealed_space is not None:
+        if found is None and encrypted:
             found = sealed_search.nearest(opened, ask, deadline)
         if found is not None:
             return found
@@ -250,7 +260,7 @@ def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhoo
     cursor.execute(way.statement, arguments)
     rows = cursor.fetchall()
     if not rows:
-        raise CollectionNotFound(f"There is no collection `{arguments['collection']}`.")
+        raise _no_collection(arguments)  # it is gone meanwhile
     revision, people, shift, encrypted = rows[0][:4]
     if encrypted:
         return None
@@ -259,3 +269,7 @@ def _search(cursor: Cursor, way: Way, arguments: dict[str, Any]) -> Neighbourhoo
         if person_id is not None:
             of_probes[position - 1].append(Neighbour(person_id, *of_person))
     return Neighbourhood(revision, people, shift, tuple(tuple(near) for near in of_probes))
+
+
+def _no_collection(arguments: dict[str, Any]) -> CollectionNotFound:
+    return CollectionNotFound(f"There is no collection `{arguments['collection']}`.")

@@ -7,7 +7,7 @@ for what is very near, only says who they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -24,7 +24,11 @@ CHUNK_FACES = 4096
 """As many faces as are copied when one person changes: 2 MB."""
 
 SPARE = 16
-"""So many more candidates are ranked exactly than are asked for, in case the faster formula mistakes their order."""
+"""So many more candidates are ranked exactly than are asked for, in case the faster formula mistakes their order. Where
+more than so many tie for the last place, any of them may be left out."""
+
+VECTORS_AT_ONCE = 16
+"""As many as are compared with all people at a time: 16 MB at 250,000."""
 
 ID_BYTES = 93
 """What an id takes in memory, with the place it stands in."""
@@ -151,7 +155,7 @@ class Snapshot:
         return Snapshot(self.server, self.revision, (*kept, *_packed([*loose, *came])))
 
     def nearest(self, probes: Vector, count: int, *, by_faces: bool) -> list[list[Near]]:
-        """The `count` nearest people of each probe, (n, 128), nearest first; equals by id.
+        """The `count` nearest people of each probe, (n, 128), nearest first; equals by id (see SPARE).
 
         Args:
             by_faces: they are those with the nearest faces; else those with the nearest templates. Either way it is
@@ -161,9 +165,9 @@ class Snapshot:
             return [[] for _ in probes]
         directions = _half(evidence.unit(probes))
         if by_faces:
-            places = self._first([chunk.face_order(probes) for chunk in self.chunks], count)
+            places = self._first(Chunk.face_order, probes, count + SPARE)
         else:
-            places = self._first([chunk.template_order(directions) for chunk in self.chunks], count)
+            places = self._first(Chunk.template_order, directions, count + SPARE)
         found = []
         for probe, direction, likely in zip(probes, directions, places.T, strict=True):
             people = [self.person(place) for place in likely]
@@ -179,18 +183,24 @@ class Snapshot:
         Returns:
             Their places and likenesses, both (n, people); there are `count` people or all.
         """
-        places = self._first([chunk.template_order(templates) for chunk in self.chunks], count, spare=0)
+        places = self._first(Chunk.template_order, templates, count)
         alike = [
             [self.person(place).template @ template for place in likely]
             for template, likely in zip(templates, places.T, strict=True)
         ]
         return places.T, np.array(alike, np.float32)
 
-    def _first(self, order: list[NDArray[np.float32]], count: int, spare: int = SPARE) -> NDArray[np.intp]:
-        """The places of the first `count` people and some to spare, for each probe: (people, probes)."""
-        whole = np.concatenate(order)
-        wanted = min(count + spare, len(whole))
-        return np.argpartition(whole, wanted - 1, axis=0)[:wanted]
+    def _first(
+        self, order: Callable[[Chunk, Vector], NDArray[np.float32]], asked: Vector, count: int
+    ) -> NDArray[np.intp]:
+        """The places of the first `count` people, or of all, for each vector: (people, vectors)."""
+        found = []
+        for start in range(0, len(asked), VECTORS_AT_ONCE):
+            some = asked[start : start + VECTORS_AT_ONCE]
+            whole = np.concatenate([order(chunk, some) for chunk in self.chunks])
+            wanted = min(count, len(whole))
+            found.append(np.argpartition(whole, wanted - 1, axis=0)[:wanted])
+        return np.concatenate(found, axis=1)
 
 
 def _packed(people: Iterable[OpenPerson]) -> Iterator[Chunk]:

@@ -21,6 +21,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
 from recognizer.gallery.connection import Connection
 from recognizer.gallery.direct import autocommit_connection
+from recognizer.gallery.search import INDEXED
 
 LOCK_ID = 0x74656D706C617465
 
@@ -45,8 +46,6 @@ STATE = """
     SELECT to_regclass('templates') IS NOT NULL,
            EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('templates_embedding') AND indisvalid)
 """
-
-PEOPLE = "SELECT coalesce(sum(people), 0)::bigint FROM spaces"
 
 REMOVE = "DROP INDEX CONCURRENTLY IF EXISTS templates_embedding"
 
@@ -207,5 +206,5 @@ def _set(cursor: Cursor, setting: str, value: str) -> None:
 
 
 def _people(cursor: Cursor) -> int:
-    cursor.execute(PEOPLE)
+    cursor.execute(INDEXED)
     return int(cursor.fetchall()[0][0])

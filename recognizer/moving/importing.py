@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from recognizer.deadline import Deadline
 from recognizer.errors import FileRefused
 from recognizer.faces import space_of
-from recognizer.gallery import arrivals, transfer_in
+from recognizer.gallery import arrivals, sealing, transfer_in
 from recognizer.gallery.arrivals import Arrival, Tally
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.template_index import Making, TemplateIndex
@@ -101,6 +101,7 @@ class Import:
         Raises:
             FileRefused: nothing is written, unless somebody changed the collection meanwhile.
             DatabaseUnavailable, DeadlineExceeded, InvalidRequest
+            Conflict: these are more faces than can be encrypted.
             EncryptionKeyMissing: photos are to be kept, or embeddings to be encrypted.
         """
         into, expected = self._examine()
@@ -172,7 +173,8 @@ class Import:
         self.source.verify(self.progress)
         with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
             into = transfer_in.target(cursor, self.collection)
-        if (into.keeps_photos and found.photos) or into.settings["encrypt_embeddings"]:
+        encrypted = (found if into.id is None else into).settings.get("encrypt_embeddings")
+        if encrypted or (into.keeps_photos and found.photos):
             self.pool.keyring.require()
         checks = Checks()
         tally = Tally()
@@ -183,6 +185,9 @@ class Import:
                 tally.add(self._compared(into.id, batch)[1])
                 advance(_size(batch))
         checks.require_single(tally)
+        if encrypted:
+            with self.pool.connection(Deadline(BATCH_SECONDS)) as connection, connection.cursor() as cursor:
+                sealing.require_room(cursor, into.id, tally.faces)
         self._require_room(tally)
         return into, tally
 

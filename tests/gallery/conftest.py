@@ -21,6 +21,7 @@ from moving_home import MODEL_ID, Home
 from recognizer.deadline import Deadline
 from recognizer.faces import Box, NewFace, Quality
 from recognizer.gallery.migrate import migrate
+from recognizer.gallery.opened import Opened
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.store import Gallery
 from recognizer.keyring import Key, Keyring, new_key
@@ -104,8 +105,41 @@ def keyring(key: Key) -> Keyring:
 
 
 @pytest.fixture
-def gallery(pool: Pool) -> Gallery:
-    return Gallery(pool)
+def memory(pool: Pool) -> Opened:
+    return Opened(pool)
+
+
+@pytest.fixture
+def gallery(pool: Pool, memory: Opened) -> Gallery:
+    return Gallery(pool, memory)
+
+
+@pytest.fixture
+def enrol(gallery: Gallery, new_face: Callable[..., NewFace]) -> Callable[..., str]:
+    """Enrols a name with so many new faces; returns the person's id."""
+    return lambda name, faces=1, collection="default": (
+        gallery.enrol(collection, [new_face(n) for n in range(faces)], name=name, deadline=Deadline(60)).person_id
+    )
+
+
+@pytest.fixture
+def encrypted(gallery: Gallery, deadline: Deadline) -> None:
+    """The collection `default` has its embeddings encrypted."""
+    gallery.change_collection("default", {"encrypt_embeddings": True}, deadline)
+
+
+@pytest.fixture
+def decryptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """For what places something was decrypted."""
+    done: list[str] = []
+    opening = Keyring.open
+
+    def noted(self: Keyring, sealed: bytes, place: str) -> bytes:
+        done.append(place)
+        return opening(self, sealed, place)
+
+    monkeypatch.setattr(Keyring, "open", noted)
+    return done
 
 
 @pytest.fixture(params=["plain", "encrypted"])

@@ -13,8 +13,7 @@ import pytest
 from recognizer.deadline import Deadline
 from recognizer.errors import Conflict, EncryptionKeyMissing, SealBroken
 from recognizer.faces import Neighbourhood, NewFace
-from recognizer.gallery import cohorts, opened, resealing, sealing, switching
-from recognizer.gallery.opened import Opened
+from recognizer.gallery import cohorts, resealing, sealing, switching
 from recognizer.gallery.pool import Pool
 from recognizer.gallery.sealed_cohorts import Shut
 from recognizer.gallery.search import Limits, nearest
@@ -34,57 +33,11 @@ PLAIN_LEFT = """
 """
 
 
-@pytest.fixture
-def memory(pool: Pool) -> Opened:
-    return Opened(pool)
-
-
-@pytest.fixture
-def gallery(pool: Pool, memory: Opened) -> Gallery:
-    return Gallery(pool, opened=memory)
-
-
-@pytest.fixture
-def enrol(gallery: Gallery, new_face: NewFaces) -> Callable[..., str]:
-    """Enrols a name with so many new faces; returns the person's id."""
-    return lambda name, faces=1, collection="default": (
-        gallery.enrol(collection, [new_face(n) for n in range(faces)], name=name, deadline=Deadline(60)).person_id
-    )
-
-
 Enrol = Callable[..., str]
-
-
-@pytest.fixture
-def encrypted(gallery: Gallery, deadline: Deadline) -> None:
-    """The collection `default` has its embeddings encrypted."""
-    gallery.change_collection("default", ON, deadline)
-
-
-@pytest.fixture
-def decryptions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """For what places something was decrypted."""
-    done: list[str] = []
-    opening = Keyring.open
-
-    def noted(self: Keyring, sealed: bytes, place: str) -> bytes:
-        done.append(place)
-        return opening(self, sealed, place)
-
-    monkeypatch.setattr(Keyring, "open", noted)
-    return done
 
 
 def names(found: Neighbourhood) -> list[str]:
     return [near.name for near in found.of_probes[0]]
-
-
-def held(memory: Opened, sql: Sql) -> set[str]:
-    """The ids of the people of `default` who are in memory."""
-    ((space_id,),) = sql("SELECT space.id FROM spaces AS space JOIN collections ON collections.id = collection_id"
-                         " WHERE name_key = 'default'")  # fmt: skip
-    known = memory.at_hand(space_id)
-    return set(known.people) if known is not None else set()
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -138,24 +91,6 @@ def test_nothing_stays_plain_and_back_again_everything_is_as_it_was(
     assert sql("SELECT count(*) FROM templates WHERE sealed IS NOT NULL OR revision IS NOT NULL") == [(0,)]
 
 
-def test_only_who_has_changed_is_decrypted_again(
-    gallery: Gallery, encrypted: None, enrol: Enrol, new_face: NewFaces, deadline: Deadline, decryptions: list[str]
-) -> None:
-    for number in range(20):
-        enrol(f"person {number}", 2)
-    probe = new_face().embedding
-    assert len(names(gallery.nearest("default", [probe], "model-1", 1, deadline))) == 20
-    assert len(decryptions) >= 60
-    decryptions.clear()
-    gallery.nearest("default", [probe], "model-1", 1, deadline)
-    assert decryptions == []
-    ada = enrol("Ada")
-    decryptions.clear()
-    assert "Ada" in names(gallery.nearest("default", [probe], "model-1", 1, deadline))
-    assert [place.split(":")[0] for place in decryptions] == ["template", "embedding"]
-    assert any(ada in place for place in decryptions)
-
-
 def test_what_one_worker_enrols_or_erases_the_others_know_at_once(
     gallery: Gallery, pool: Pool, encrypted: None, enrol: Enrol, new_face: NewFaces, deadline: Deadline
 ) -> None:
@@ -170,88 +105,6 @@ def test_what_one_worker_enrols_or_erases_the_others_know_at_once(
             found = other.nearest("default", [probe], "model-1", 1, deadline)
             assert {near.person_id for near in found.of_probes[0]} == set(people)
             assert found.people == len(people)
-
-
-def test_the_erased_leave_the_memory_with_the_next_search_of_anybody(
-    gallery: Gallery, memory: Opened, encrypted: None, enrol: Enrol, new_face: NewFaces, sql: Sql, deadline: Deadline
-) -> None:
-    ada, grace, joan = enrol("Ada", 2), enrol("Grace"), enrol("Joan")
-    probe = new_face().embedding
-    gallery.nearest("default", [probe], "model-1", 1, deadline)
-    assert held(memory, sql) == {ada, grace, joan}
-    gallery.delete_person(ada, deadline)
-    assert sorted(names(gallery.nearest("default", [probe], "model-1", 1, deadline))) == ["Grace", "Joan"]
-    assert held(memory, sql) == {grace, joan}
-    gallery.delete_person(grace, deadline)  # one went and one came: their number is as it was
-    kay = enrol("Kay")
-    gallery.nearest("default", [probe], "model-1", 1, deadline)
-    assert held(memory, sql) == {joan, kay}
-
-
-def test_the_erased_leave_the_memory_though_nobody_searches(
-    gallery: Gallery, encrypted: None, enrol: Enrol, new_face: NewFaces, sql: Sql, pool: Pool, deadline: Deadline,
-    eventually: Callable[..., None], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(opened, "LOOK_SECONDS", 0.05)
-    ada, grace = enrol("Ada"), enrol("Grace")
-    with Opened(pool) as memory:
-        nearest(pool, "default", [new_face().embedding], "model-1", 1, deadline, opened=memory)
-        assert held(memory, sql) == {ada, grace}
-        gallery.delete_person(ada, deadline)
-        eventually(lambda: held(memory, sql) == {grace})
-        gallery.delete_collection("default", deadline)
-        eventually(lambda: memory.bytes == 0)
-
-
-def test_what_nobody_uses_or_nobody_can_compare_is_let_go(
-    gallery: Gallery, memory: Opened, encrypted: None, enrol: Enrol, new_face: NewFaces, pool: Pool,
-    deadline: Deadline, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    enrol("Ada")
-    probe = [new_face().embedding]
-    gallery.nearest("default", probe, "model-1", 1, deadline)
-    memory.tidy()
-    assert memory.bytes > 500
-    monkeypatch.setattr(opened, "UNUSED_SECONDS", -1.0)
-    memory.tidy()
-    assert memory.bytes == 0
-    monkeypatch.undo()
-    gallery.nearest("default", probe, "model-1", 1, deadline)
-    pool.close()
-    memory.tidy()
-    assert memory.bytes > 500
-    monkeypatch.setattr(opened, "OUT_OF_SIGHT_SECONDS", -1.0)
-    memory.tidy()
-    assert memory.bytes == 0
-
-
-def test_beyond_the_budget_the_least_recently_used_goes(
-    gallery: Gallery, pool: Pool, enrol: Enrol, new_face: NewFaces, deadline: Deadline
-) -> None:
-    for name in ("one", "two", "three"):
-        gallery.create_collection(name, ON, deadline)
-        enrol("Ada", 10, collection=name)
-    memory = Opened(pool, budget_bytes=2 * 11 * 700)
-    for name in ("one", "two", "one", "three"):
-        nearest(pool, name, [new_face().embedding], "model-1", 1, deadline, opened=memory)
-    assert 11 * 500 < memory.bytes < 2 * 11 * 700
-    tiny = Opened(pool, budget_bytes=1)
-    for _ in range(2):
-        nearest(pool, "one", [new_face().embedding], "model-1", 1, deadline, opened=tiny)
-    assert tiny.bytes > 11 * 500  # what is searched stays
-
-
-def test_many_who_search_at_once_read_everything_once(
-    gallery: Gallery, encrypted: None, enrol: Enrol, new_face: NewFaces, deadline: Deadline, decryptions: list[str]
-) -> None:
-    for number in range(50):
-        enrol(f"person {number}")
-    decryptions.clear()
-    probe = new_face().embedding
-    with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda _: gallery.nearest("default", [probe], "model-1", 1, deadline), range(16)))
-    assert all(each == found[0] for each in found)
-    assert len(decryptions) == 100
 
 
 def test_a_search_is_right_while_others_write_and_switch(

@@ -16,7 +16,8 @@ import pytest
 from moving_home import MODEL_ID, Home, rewritten
 
 from recognizer.deadline import Deadline
-from recognizer.errors import FileNotWritten, FileRefused
+from recognizer.errors import Conflict, FileNotWritten, FileRefused
+from recognizer.gallery import sealing
 from recognizer.gallery.template_index import Making, TemplateIndex
 from recognizer.moving import archive
 
@@ -293,6 +294,16 @@ def test_encrypted_embeddings_leave_as_they_are_and_are_encrypted_again_where_th
     again = home.export(exported.with_name("again.zip"), "doors")
     with zipfile.ZipFile(encrypted) as one, zipfile.ZipFile(again) as other:
         assert one.read("embeddings.npy") == other.read("embeddings.npy")
+
+
+def test_more_faces_than_can_be_encrypted_are_refused_before_anything_is_written(
+    home: Home, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home.gallery.create_collection("doors", {"encrypt_embeddings": True}, Deadline(30))
+    monkeypatch.setattr(sealing, "MAX_FACES", 5)
+    with pytest.raises(Conflict, match="at most 5 faces"):
+        home.bring(exported, "doors")
+    assert home.gallery.collection_overview("doors", Deadline(30)).people == 0
 
 
 def test_the_index_of_the_templates_stays_where_those_who_come_are_not_in_it(home: Home, exported: Path) -> None:
