@@ -48,6 +48,7 @@ LAYERS = [
         "backup_file",
         "scrub_command",
         "options",
+        "spreadsheets",
         "servers",
         "cli",
         "__main__",
