@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,13 @@ import pytest
 from fault_clients import Answer, Server, StartServer, many, read_answer, read_to_end, wait_until
 
 CHUNKED = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One for all who leave it as it was: each of them finds it at work after the one before."""
+    with Server(tmp_path_factory.mktemp("clients")) as server:
+        yield server
 
 
 def upload(size: int, *more: bytes) -> bytes:

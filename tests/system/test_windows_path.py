@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from system_calls import ROOT, SERVE, Service, recognize
+from system_calls import ROOT, SERVE, Service, copy_folder, recognize
 from test_service import (  # noqa: F401 - collected here as well, with the fixtures of this module
     kill_one,
     photo,
@@ -39,9 +39,9 @@ def service(short_tmp: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def own_service(short_tmp: Path) -> Iterator[Service]:
+def own_service(installation: Path, short_tmp: Path) -> Iterator[Service]:
     folder = Path(tempfile.mkdtemp(dir=short_tmp, prefix="s"))
-    service = Service(folder / "d", "--workers", "2", command=WAITRESS)
+    service = Service(copy_folder(installation, folder / "d"), "--workers", "2", command=WAITRESS)
     try:
         yield service
     finally:
