@@ -22,6 +22,7 @@ from recognizer.postgres.server import BundledPostgres
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 PHOTO_CACHE = ROOT / ".cache" / "test-photos"
+LONG_FIRST = ("system", "faults", "servers", "fuzz", "moving", "api", "gallery")
 OF_THIS_RUN = "TESTS_FOLDER_OF_THIS_RUN"
 """The environment variable with the folder that all processes of a run share."""
 
@@ -42,6 +43,13 @@ def pytest_configure() -> None:
 def pytest_unconfigure() -> None:
     if not _is_worker():
         shutil.rmtree(os.environ[OF_THIS_RUN], ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take long: at the end, who is left alone with a file has soon done it."""
+    last = len(LONG_FIRST)
+    places = {folder: place for place, folder in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.relative_to(ROOT / "tests").parts[0], last))
 
 
 def _is_worker() -> bool:

@@ -145,14 +145,12 @@ def test_what_is_wrong_is_said_in_one_sentence(
     verdict = next(line for line in done.stdout.splitlines() if line.startswith("FAILED: "))
     assert sentence in verdict, done.stdout
     assert "Traceback" not in done.stdout
-    assert report(checkout)["verdict"] == "failed"
-
-
-def test_an_error_names_a_request_that_can_be_found_in_the_log(checkout: Path, stub: Callable[..., str]) -> None:
-    soak(checkout, "--url", stub("wrong"))
-    (example, *_) = report(checkout)["recognition"]["error_examples"]
-    assert example["what"] == "wrong person"
-    assert example["request_id"].startswith("soak-")
+    seen = report(checkout)
+    assert seen["verdict"] == "failed"
+    if behaviour == "wrong":  # it names a request that can be found in the log
+        (example, *_) = seen["recognition"]["error_examples"]
+        assert example["what"] == "wrong person"
+        assert example["request_id"].startswith("soak-")
 
 
 def test_a_key_is_sent(checkout: Path, stub: Callable[..., str]) -> None:
