@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from recognizer.gallery.trail import MAX_PAGE, KeptEntry, Trail, TrailQuery
 from recognizer.host import datadir
 from recognizer.host.account import existing_account
 from recognizer.options import Command, common_options
+from recognizer.spreadsheets import Table
 
 HEAD_FILE = "audit-head"
 IF_RESTORED = " If you have restored an older backup, --accept takes the trail as it is now."
@@ -98,16 +98,16 @@ def list_entries(config_file: Path | None, data_dir: Path | None, limit: int, **
 def export(config_file: Path | None, data_dir: Path | None, as_csv: bool, **asked: Any) -> None:
     """Write the entries to standard output, the oldest first: JSON, one on each line, or CSV."""
     query = _query(asked)
-    writer = csv.writer(sys.stdout)
+    table = Table(sys.stdout)
     if as_csv:
-        writer.writerow(MEMBERS)
+        table.write(MEMBERS)
     with _pool(config.load({"data_dir": data_dir}, config_file)) as pool:
         entries = Trail(pool).entries(query, READ_SECONDS)
         while some := list(islice(entries, MAX_PAGE)):
             for kept in some:
                 values = _plain(kept)
                 if as_csv:
-                    writer.writerow(values)
+                    table.write(values)
                 else:
                     sys.stdout.write(json.dumps(dict(zip(MEMBERS, values, strict=True)), ensure_ascii=False) + "\n")
             sys.stdout.flush()

@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +19,7 @@ from typing import IO, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recognizer.errors import BackupError
-from recognizer.host.datadir import sync_folder
+from recognizer.partial_file import replacing
 
 FORMAT = 1
 DUMP, MANIFEST = "database.dump", "manifest.json"
@@ -83,15 +82,8 @@ def written(target: Path, expected_bytes: int, force: bool) -> Iterator[Path]:
     if not force and os.path.lexists(target):
         raise BackupError(f"{target} is there already; choose another name, or --force to replace it.")
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-        os.close(descriptor)
-        try:
-            yield Path(name)
-            os.replace(name, target)
-            sync_folder(target.parent)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
+        with replacing(target) as path:
+            yield path
     except OSError as error:
         if error.errno in _FULL:
             raise BackupError(

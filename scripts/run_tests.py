@@ -13,6 +13,7 @@ import time
 from _setup import ROOT, ensure_environment
 
 LIMIT_SECONDS = 30 * 60
+PROCESSES = ("--numprocesses=2", "--dist=loadfile", "--no-loadscope-reorder")
 
 
 def main() -> int:
@@ -25,7 +26,8 @@ def main() -> int:
         "format": [python, "-m", "ruff", "format", "--check", "--quiet", "."],
         "types": [python, "-m", "mypy"],
         # Most of the time is spent waiting, for servers to start and faults to take effect: two processes share it.
-        "tests": [python, "-m", "pytest", "--numprocesses=2", "--dist=loadfile", *sys.argv[1:]],
+        # Files go to them in the order of tests/conftest.py, the long ones first.
+        "tests": [python, "-m", "pytest", *PROCESSES, *sys.argv[1:]],
     }
     failed = []
     for name, command in checks.items():

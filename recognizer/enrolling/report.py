@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Self
 
 from recognizer.enrolling.items import NOT_A_PHOTO, Row
 from recognizer.errors import StartupError
+from recognizer.spreadsheets import Table
 
 COLUMNS = ("file", "person", "status", "reasons", "detail", "person_id", "face_id", "quality")
 
@@ -38,7 +38,7 @@ class Report:
             )
         except OSError as error:
             raise StartupError(self._unwritable(error)) from error
-        self._rows = csv.writer(self._file)
+        self._table = Table(self._file)
         self._write(COLUMNS)
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Report:
 
     def _write(self, cells: tuple[str, ...]) -> None:
         try:
-            self._rows.writerow(cells)
+            self._table.write(cells)
             self._file.flush()
         except OSError as error:
             raise StartupError(self._unwritable(error)) from error

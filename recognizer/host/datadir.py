@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 
 from recognizer.errors import StartupError
 from recognizer.host.account import Account
+from recognizer.partial_file import sync_folder
 
 LOCK = "lock"
 HOLDER = "running.json"
@@ -116,17 +117,6 @@ def write_private(path: Path, text: str, account: Account | None = None) -> None
         with suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in `path` survive a power failure."""
-    if os.name == "nt":
-        return  # folders cannot be opened there; NTFS journals the rename
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

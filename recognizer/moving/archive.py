@@ -10,7 +10,6 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -33,6 +32,7 @@ from recognizer.moving.manifest import (
     picture,
 )
 from recognizer.moving.progress import Advance
+from recognizer.partial_file import replacing
 
 CHUNK_BYTES = 2**20
 ROWS_AT_ONCE = 2048
@@ -73,24 +73,16 @@ def written(path: Path, *, force: bool) -> Iterator[Writer]:
     """
     if not force and os.path.lexists(path):
         raise FileNotWritten(f"{path} is there already; choose another name, or say --force to replace it.")
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+        with replacing(path) as temporary:
+            with temporary.open("w+b") as file:
+                with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+                    yield Writer(archive)
+                file.flush()
+                os.fsync(file.fileno())
+            verify(temporary)
     except OSError as error:
         raise FileNotWritten(_unwritable(path, error)) from error
-    try:
-        with os.fdopen(descriptor, "w+b") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-                yield Writer(archive)
-            file.flush()
-            os.fsync(file.fileno())
-        verify(temporary)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise FileNotWritten(_unwritable(path, error)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def verify(path: Path, advance: Advance = lambda _: None) -> Manifest:
@@ -108,16 +100,6 @@ def _unwritable(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"There is no room for {path}; nothing was left behind. Free some, or write to another disk."
     return f"{path} cannot be written: {error.strerror or error}; nothing was left behind."
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a power cut, where folders can be synced at all."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 class Archive:

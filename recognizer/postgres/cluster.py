@@ -21,6 +21,7 @@ from recognizer.errors import StartupError
 from recognizer.host import datadir
 from recognizer.host.account import Account, database_account
 from recognizer.host.processes import KILL, spawn
+from recognizer.partial_file import sync_folder
 from recognizer.postgres import programs
 
 ROLE = DATABASE = "recognizer"
@@ -190,7 +191,7 @@ class Cluster:
         )
         self._sql(fresh, DATABASE, f"CREATE EXTENSION vector;\n{_GRANTS}")
         fresh.rename(self.data)
-        datadir.sync_folder(self._root)
+        sync_folder(self._root)
 
     def _sql(self, data: Path, database: str, statements: str) -> None:
         """Run statements, one on each line, in a single-user server: the only door the superuser has."""

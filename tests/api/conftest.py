@@ -11,6 +11,7 @@ from emptying import empty
 from flask import Flask
 from flask.testing import FlaskClient
 from PIL import Image
+from system_calls import copy_folder
 
 from recognizer import config
 from recognizer.app import create_app
@@ -19,13 +20,21 @@ from recognizer.keyring import new_key
 from recognizer.runtime import Runtime
 
 
+@pytest.fixture(scope="session")
+def data_dir(models: Path, short_tmp: Path) -> Path:
+    folder = short_tmp / "api"
+    folder.mkdir()
+    copy_folder(models, folder / "models")
+    return folder
+
+
 @pytest.fixture(scope="module")  # not for all of them: its threads end before other tests use the database
-def runtime(postgres_url: str, short_tmp: Path) -> Iterator[Runtime]:
+def runtime(postgres_url: str, data_dir: Path) -> Iterator[Runtime]:
     migrate(postgres_url, 60)
     settings = config.load(
         {
             "database_url": postgres_url,
-            "data_dir": short_tmp / "api",
+            "data_dir": data_dir,
             "workers": 1,
             "encryption_keys": new_key(),
             "max_image_bytes": 5 * 2**20,

@@ -25,14 +25,15 @@ from database_faults import (
     wait_until_works,
 )
 from database_servers import TERMINATE_OTHERS, bundled_url, execute, frozen, postmaster
-from system_calls import Service, enroll, recognize
+from system_calls import Service, copy_folder, enroll, recognize
 
 AWAY = (503, "database_unavailable")
 
 
 @pytest.fixture(scope="module")
-def service(short_tmp: Path) -> Iterator[Service]:
-    service = Service(Path(tempfile.mkdtemp(dir=short_tmp, prefix="b")) / "d", "--workers", "2")
+def service(installation: Path, short_tmp: Path) -> Iterator[Service]:
+    folder = copy_folder(installation, Path(tempfile.mkdtemp(dir=short_tmp, prefix="b")) / "d")
+    service = Service(folder, "--workers", "2")
     try:
         yield service.start(**QUICK)
     finally:

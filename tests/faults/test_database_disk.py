@@ -25,7 +25,7 @@ from database_faults import (
     wait_until_works,
 )
 from database_servers import bundled_url, execute
-from system_calls import Service, enroll, recognize
+from system_calls import Service, copy_folder, enroll, recognize
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("mount"),
@@ -49,8 +49,8 @@ def disk(short_tmp: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def service(disk: Path) -> Iterator[Service]:
-    service = Service(disk / "d", "--workers", "2")
+def service(installation: Path, disk: Path) -> Iterator[Service]:
+    service = Service(copy_folder(installation, disk / "d"), "--workers", "2")
     try:
         yield service.start(**QUICK)
     finally:

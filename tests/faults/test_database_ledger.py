@@ -32,7 +32,7 @@ from database_faults import (
 )
 from database_servers import bundled_url, execute, postmaster, workers
 from PIL import Image, ImageEnhance
-from system_calls import Service
+from system_calls import Service, copy_folder
 
 ENROLMENTS = int(os.environ.get("LEDGER_ENROLMENTS", "60"))
 """500 of them take some minutes."""
@@ -47,8 +47,9 @@ SAME_PHOTO_DISTANCE = 0.02
 
 
 @pytest.fixture
-def service(short_tmp: Path) -> Iterator[Service]:
-    service = Service(Path(tempfile.mkdtemp(dir=short_tmp, prefix="l")) / "d", "--workers", "2")
+def service(installation: Path, short_tmp: Path) -> Iterator[Service]:
+    folder = copy_folder(installation, Path(tempfile.mkdtemp(dir=short_tmp, prefix="l")) / "d")
+    service = Service(folder, "--workers", "2")
     try:
         yield service.start(**QUICK)
     finally:

@@ -24,6 +24,7 @@ import psycopg2
 import pytest
 from emptying import empty
 from fault_clients import LIMIT_SECONDS, ROOT, free_port, wait_until
+from system_calls import NO_TLS, copy_folder
 
 from recognizer import config
 from recognizer.gallery.migrate import migrate
@@ -98,7 +99,7 @@ class Service:
 
     def _serves(self) -> bool:
         try:
-            ready = httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
+            ready = httpx.get(f"{self.url}/health/ready", timeout=2, verify=NO_TLS).status_code == 200
         except httpx.HTTPError:
             return False
         return ready and len(psutil.Process(self.process.pid).children()) == self.processes - 1
@@ -113,7 +114,7 @@ class Service:
         return Stream(self.port)
 
     def post(self, path: str, photo: bytes, **options: str) -> dict[str, Any]:
-        answer = httpx.post(self.url + path, files={"image": photo}, data=options, timeout=LIMIT_SECONDS)
+        answer = httpx.post(self.url + path, files={"image": photo}, data=options, timeout=LIMIT_SECONDS, verify=NO_TLS)
         assert answer.status_code in (200, 201), answer.text
         body: dict[str, Any] = answer.json()
         return body
@@ -135,9 +136,15 @@ def database(postgres_url: str) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture(scope="module")
-def service(database: Callable[..., Any], postgres_url: str, short_tmp: Path) -> Iterator[Service]:
+def folder(models: Path, short_tmp: Path) -> Path:
     folder = short_tmp / "streams"
     folder.mkdir()
+    copy_folder(models, folder / "models")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def service(database: Callable[..., Any], postgres_url: str, folder: Path) -> Iterator[Service]:
     with Service(folder, postgres_url) as running:
         yield running
 
@@ -273,10 +280,8 @@ def test_workers_that_stop_end_their_streams_at_once(service: Service) -> None:
 
 
 def test_under_waitress_a_stream_holds_a_thread_and_ends_with_the_server(
-    postgres_url: str, database: Callable[..., Any], short_tmp: Path, obama: bytes
+    postgres_url: str, database: Callable[..., Any], folder: Path, obama: bytes
 ) -> None:
-    folder = short_tmp / "waitress-streams"
-    folder.mkdir()
     with Service(folder, postgres_url, "windows", threads=4, workers=1) as service, service.stream() as stream:
         assert stream.next() == ("ready", {})
         with service.stream() as refused:

@@ -15,7 +15,7 @@ import psutil
 import psycopg2
 import pytest
 from database_proxy import Proxy
-from emptying import EMPTY
+from emptying import empty
 from moving_home import MODEL_ID, Home
 
 from recognizer.deadline import Deadline
@@ -57,8 +57,7 @@ def migrated_url(postgres_url: str) -> str:
 @pytest.fixture
 def database_url(migrated_url: str) -> str:
     """A migrated database that holds nothing but the collection `default`."""
-    migrate(migrated_url, 30)
-    execute(migrated_url, f"{EMPTY} UPDATE collections SET revision = 0")
+    empty(migrated_url, "UPDATE collections SET revision = 0")
     return migrated_url
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
-
 import psycopg2
 import psycopg2.errors
+import psycopg2.extensions
 
 from recognizer.gallery.collections import CHANGEABLE
 
@@ -19,11 +18,21 @@ EMPTY = f"""
 """People, keys and collections, and whatever is set for the one that is always there."""
 
 
-def empty(url: str) -> None:
-    """Empty the gallery of an app that may be at work."""
-    with closing(psycopg2.connect(url)) as connection:
-        for _ in range(20):
-            with suppress(psycopg2.errors.DeadlockDetected), connection, connection.cursor() as cursor:
-                cursor.execute(EMPTY)
+_CONNECTIONS: dict[str, psycopg2.extensions.connection] = {}
+"""Kept, by URL: to connect takes longer than to empty."""
+
+
+def empty(url: str, also: str = "") -> None:
+    """Empty the gallery of an app that may be at work, then run another statement."""
+    for _ in range(20):
+        connection = _CONNECTIONS.get(url) or psycopg2.connect(url)
+        _CONNECTIONS[url] = connection
+        try:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(f"{EMPTY} {also}")
                 return
+        except psycopg2.errors.DeadlockDetected:
+            pass  # with the keeper of the app's cohorts
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            del _CONNECTIONS[url]  # a test has done harm to the server
     raise AssertionError("the keeper of the app's cohorts holds the rows whenever they are to be deleted")

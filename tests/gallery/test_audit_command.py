@@ -161,6 +161,13 @@ def test_entries_are_listed_and_written_out(run: Run, people: dict[str, str]) ->
     assert run("audit", "list", "--person", "Ada").exit_code == 1
 
 
+def test_a_spreadsheet_computes_nothing_of_the_csv_and_the_json_is_exact(run: Run, gallery: Gallery) -> None:
+    gallery.create_collection("=1+1", {}, Deadline(60))
+    (row,) = csv.DictReader(io.StringIO(run("audit", "export", "--csv").stdout))
+    assert (row["action"], row["collection"]) == ("collection_created", "'=1+1")
+    assert json.loads(run("audit", "export").stdout)["collection"] == "=1+1"
+
+
 def test_commands_are_named_in_the_trail(run: Run, sql: Sql) -> None:
     assert run("keys", "create", "--label", "Grace").exit_code == 0
     assert sql("SELECT actor, action FROM audit") == [("recognizer keys", "key_created")]

@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from recognizer.deadline import Deadline
-from recognizer.faces import NewFace
+from recognizer.faces import KeptPhoto, NewFace
 from recognizer.gallery import collections, people
 from recognizer.gallery.cohorts import bring_up_to_date
 from recognizer.gallery.pool import Pool
@@ -15,6 +17,8 @@ from recognizer.gallery.store import Gallery, Idempotency
 
 NewFaces = Callable[..., NewFace]
 Sql = Callable[[str], list[tuple[Any, ...]]]
+
+KEPT = KeptPhoto("image/jpeg", b"the photo as it was sent", b"the chip of the face")
 
 GO_WITH_TEMPLATES = {"cohorts"}
 """What is deleted by what refers to it, and counted all the same."""
@@ -93,4 +97,44 @@ def test_nothing_of_a_person_is_left_anywhere(
     assert receipt.left == 0
     photos = [r"\x" + face.photo_sha256.hex() for face in faces]
     assert traces(sql, ada, aida, "quux", "plugh", "ext-77", "xyzzy", *photos) == []
+    assert traces(sql, "grace") == ["people"]
+
+
+@pytest.mark.parametrize("name", ["default", "Visitors"])
+def test_nothing_of_a_collections_people_is_left_anywhere(
+    gallery: Gallery, pool: Pool, new_face: NewFaces, sql: Sql, deadline: Deadline, name: str
+) -> None:
+    """People with all that may be known of them; another collection stays as it is."""
+    other = "Staff"
+    gallery.create_collection(other, {}, deadline)
+    if name != "default":
+        gallery.create_collection(name, {}, deadline)
+    gallery.change_collection(name, {"keep_photos": True}, deadline)
+    faces = [new_face(0, kept=KEPT), new_face(1, kept=KEPT), new_face(kept=KEPT)]
+    once, again = Idempotency("key", b"request"), Idempotency("key 2", b"request 2")
+    known = {"external_id": "EXT-77", "metadata": {"team": "Xyzzy"}}
+    ada = gallery.enrol(name, faces[:2], name="Quux", idempotency=once, deadline=deadline, **known)
+    aida = gallery.enrol(name, faces[2:], name="Plugh", idempotency=again, deadline=deadline)
+    gallery.enrol(other, [new_face()], name="Grace", deadline=deadline)
+    rejected, *_ = gallery.reject(ada.person_id, new_face().embedding, "model-1", "local", deadline)
+    gallery.person(ada.person_id, deadline)
+    while bring_up_to_date(pool, Deadline(60)):
+        pass
+    ids = [ada.person_id, aida.person_id, rejected.id, *(face.face_id for face in ada.enrolled + aida.enrolled)]
+    words = [*ids, "quux", "plugh", "ext-77", "xyzzy", *(r"\x" + face.photo_sha256.hex() for face in faces)]
+    tables = {*collections.ERASE, *GO_WITH_TEMPLATES, "collections"}
+    before = {table: sql(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+    assert all(traces(sql, word) for word in words), "it is found where it is"
+    receipt = gallery.delete_collection(name, deadline)
+    assert receipt.left == 0
+    gone = {table: before[table] - sql(f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+    assert gone.items() >= receipt.deleted.items()
+    assert (gone["people"], gone["faces"], gone["photos"], gone["rejections"], gone["idempotency_keys"]) == (
+        2,
+        3,
+        3,
+        1,
+        2,
+    )
+    assert traces(sql, *words) == []
     assert traces(sql, "grace") == ["people"]

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from moving_home import MODEL_ID, Home
 
+from recognizer.calibration import calibrate
+from recognizer.calibration.written import as_json
 from recognizer.deadline import Deadline
 from recognizer.errors import FileRefused
 
@@ -135,3 +137,19 @@ def test_what_is_no_encoding_is_refused_with_its_place(home: Home, rows: np.ndar
     whole = npz(tmp_path, rows)[0].read_bytes()
     refused("cut.npz", whole[: len(whole) // 2], "cannot be read")
     assert home.rows("SELECT count(*) FROM people") == [(0,)]
+
+
+def test_calibration_counts_them_as_it_counts_faces_of_photos(home: Home, rows: np.ndarray, tmp_path: Path) -> None:
+    file, names = npz(tmp_path, rows)
+    home.bring(file, collection="imported", names=names)
+    home.gallery.create_collection("enrolled", {}, Deadline(30))
+    for name, embedding in zip(NAMES, rows, strict=True):
+        home.enrol(name, embedding, collection="enrolled")
+    found = [
+        calibrate(home.gallery.embeddings(collection, MODEL_ID, Deadline(30)), 0.01, Deadline(60))
+        for collection in ("imported", "enrolled")
+    ]
+    counted = [as_json(report) for report in found]
+    assert counted[0]["people"] == counted[1]["people"] == {"enrolled": 3, "used": 3, "with_two_photos": 1}
+    assert counted[0]["photos"] == counted[1]["photos"] == {"enrolled": 4, "used": 4}
+    assert found[0].genuine == found[1].genuine

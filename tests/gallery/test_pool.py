@@ -144,7 +144,7 @@ def test_the_server_ends_statements_that_take_too_long(open_pool: OpenPool) -> N
 
 
 def test_what_is_long_is_bounded_by_its_deadline_alone_and_the_next_as_ever(open_pool: OpenPool) -> None:
-    pool = open_pool(maximum=1, statement_timeout_seconds=0.2)
+    pool = open_pool(maximum=1, statement_timeout_seconds=1.0)
     with pool.connection(Deadline(30), is_long=True) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(1.5)")  # longer than a frozen server would get, too
     with pytest.raises(DatabaseUnavailable):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from system_calls import Service
+from system_calls import Service, copy_folder
 
 from recognizer.client import Recognizer
 
@@ -21,9 +21,9 @@ LIMIT_SECONDS = 90
 
 
 @pytest.fixture(scope="session")
-def running(short_tmp: Path) -> Iterator[Service]:
+def running(installation: Path, short_tmp: Path) -> Iterator[Service]:
     """A service that all tests of this folder share; each has a collection of its own."""
-    service = Service(short_tmp / "moving", "--workers", "2")
+    service = Service(copy_folder(installation, short_tmp / "moving"), "--workers", "2")
     try:
         yield service.start()
     finally:

@@ -128,3 +128,14 @@ def test_the_report_is_there_row_by_row_and_for_this_user_alone(tmp_path: Path) 
     assert (report.left_out, path.stat().st_mode & 0o077) == (1, 0)
     with pytest.raises(StartupError, match="--report"):
         Report(tmp_path / "no" / "report.csv")
+
+
+@pytest.mark.parametrize("first", [*"=+-@\t\r\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_a_spreadsheet_computes_nothing_of_the_report(tmp_path: Path, first: str) -> None:
+    name = f"{first}HYPERLINK(1)"
+    with Report(tmp_path / "report.csv") as report:
+        report.add(Row(f"{name}/1.jpg", name, Outcome("refused", ("no_face",), "1 - 1 = 0", quality=0.5)))
+    with report.path.open(newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert (row["file"], row["person"]) == (f"'{name}/1.jpg", f"'{name}")
+    assert (row["status"], row["detail"], row["quality"]) == ("refused", "1 - 1 = 0", "0.500")

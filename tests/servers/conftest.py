@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-from recognizer.postgres.server import BundledPostgres
-
-
-@pytest.fixture(scope="session")
-def prepared() -> Iterator[Path]:
-    """A data directory to copy, and never to work in: initdb takes longer than most tests."""
-    path = Path(tempfile.mkdtemp(prefix="sv-"))
-    BundledPostgres(path).prepare()
-    yield path
-    shutil.rmtree(path)
+from system_calls import copy_folder
 
 
 @contextmanager
-def copied(prepared: Path) -> Iterator[Path]:
+def copied(cluster: Path) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="sv-"))
-    subprocess.run(["cp", "-a", f"{prepared}/.", path], check=True)
-    yield path
+    yield copy_folder(cluster, path)
     shutil.rmtree(path)
 
 
 @pytest.fixture
-def folder(prepared: Path) -> Iterator[Path]:
-    with copied(prepared) as path:
+def folder(cluster: Path) -> Iterator[Path]:
+    with copied(cluster) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def folder_of_all(cluster: Path) -> Iterator[Path]:
+    """One for all tests of a file."""
+    with copied(cluster) as path:
         yield path
 
 
 @pytest.fixture
-def elsewhere(prepared: Path) -> Iterator[Path]:
+def elsewhere(cluster: Path) -> Iterator[Path]:
     """Another one, for a database that is not the service's own."""
-    with copied(prepared) as path:
+    with copied(cluster) as path:
         yield path

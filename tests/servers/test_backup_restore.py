@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from recognizer.errors import BackupError
 from recognizer.gallery import inventory
 from recognizer.gallery import migrate as migrations
 from recognizer.gallery.migrate import migrate
+from recognizer.host import datadir
 from recognizer.postgres import programs
 from recognizer.postgres.server import BundledPostgres
 
@@ -41,6 +43,20 @@ def parts(sql, whole=archives.parts):
 
 archives.parts = parts
 cli.main(["restore", "--replace", *sys.argv[2:]])
+"""
+
+
+BACKUP_KILLED = """
+import os, sys
+from recognizer import cli
+from recognizer.postgres import archives
+
+def dump(dsn, password, schema, snapshot, write):
+    write(b"half")
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+archives.dump = dump
+cli.main(["backup", *sys.argv[2:]])
 """
 
 
@@ -76,6 +92,22 @@ def test_a_restore_that_is_killed_leaves_what_there_was(
     with server:
         assert execute(folder, STATE) == before
         assert execute(folder, "SELECT count(*) FROM pg_trigger WHERE tgname = 'keep' AND tgenabled = 'O'") == [(1,)]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills with a signal")
+def test_a_backup_that_is_killed_leaves_nothing_or_what_the_next_one_clears_away(
+    server: BundledPostgres, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "b"
+    left = {}
+    with datadir.locked(folder, address="here"):  # as the service does: the commands join its database
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            command = [sys.executable, "-c", BACKUP_KILLED, str(int(number)), "--data-dir", str(folder), str(file)]
+            killed = subprocess.run(command, timeout=120, capture_output=True)
+            left[killed.returncode] = len(list(tmp_path.iterdir()))
+    assert left == {143: 0, -9: 1}
+    back_up(server.url, file)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_backup_of_an_older_schema_is_brought_up_to_date(

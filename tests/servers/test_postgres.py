@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 import psycopg2
 import pytest
+from system_calls import copy_folder
 
 from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
@@ -42,9 +43,8 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def server(prepared: Path, folder: Path) -> Iterator[BundledPostgres]:
-    subprocess.run(["cp", "-a", f"{prepared}/.", folder], check=True)
-    with BundledPostgres(folder) as server:
+def server(cluster: Path, folder: Path) -> Iterator[BundledPostgres]:
+    with BundledPostgres(copy_folder(cluster, folder)) as server:
         yield server
 
 
@@ -232,8 +232,8 @@ def test_kill_9_of_the_postmaster_alone_does_not_block_the_next_start(server: Bu
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells a child of its parent's death on Linux only")
-def test_it_shuts_down_cleanly_when_its_parent_is_killed(folder: Path) -> None:
-    process = python(PREPARE_AND_START, str(folder))
+def test_it_shuts_down_cleanly_when_its_parent_is_killed(cluster: Path, folder: Path) -> None:
+    process = python(PREPARE_AND_START, str(copy_folder(cluster, folder)))
     assert process.stdout
     assert "started" in process.stdout.readline()
     process.kill()
@@ -354,8 +354,8 @@ def long_folder(folder: Path) -> Path:
     return path
 
 
-def test_a_long_path_falls_back_to_loopback_tcp_with_a_password(long_folder: Path) -> None:
-    with BundledPostgres(long_folder) as server:
+def test_a_long_path_falls_back_to_loopback_tcp_with_a_password(cluster: Path, long_folder: Path) -> None:
+    with BundledPostgres(copy_folder(cluster, long_folder)) as server:
         url = urlsplit(server.url)
         assert query(server.url, "SHOW listen_addresses") == [("127.0.0.1",)]
         assert not list(server.cluster.run.iterdir())
@@ -373,8 +373,8 @@ def test_a_long_path_falls_back_to_loopback_tcp_with_a_password(long_folder: Pat
         assert query(server.url, "SELECT 1") == [(1,)]
 
 
-def test_a_running_server_can_be_found_by_another_process(long_folder: Path) -> None:
-    visitor = BundledPostgres(long_folder)
+def test_a_running_server_can_be_found_by_another_process(cluster: Path, long_folder: Path) -> None:
+    visitor = BundledPostgres(copy_folder(cluster, long_folder))
     assert not visitor.attach()
     with BundledPostgres(long_folder) as server:
         assert visitor.attach()

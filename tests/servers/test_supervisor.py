@@ -103,6 +103,14 @@ def service(folder: Path) -> Iterator[Service]:
         yield service
 
 
+@pytest.fixture(scope="module")
+def steady(folder_of_all: Path) -> Iterator[Service]:
+    """One for all who leave it as it was."""
+    with Service(folder_of_all) as service:
+        service.wait_until_ready()
+        yield service
+
+
 def servers_of(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
@@ -129,11 +137,11 @@ def free_port() -> int:
 # -- starting and stopping --
 
 
-def test_it_says_what_it_did_where_it_listens_and_what_to_try(service: Service) -> None:
-    wait_until(lambda: "Stop:" in service.text())
-    assert f"data directory {service.folder}" in service.text()
-    assert f"Ready: http://127.0.0.1:{service.port}" in service.text()
-    assert f"curl -F image=@photo.jpg http://127.0.0.1:{service.port}/recognize" in service.text()
+def test_it_says_what_it_did_where_it_listens_and_what_to_try(steady: Service) -> None:
+    wait_until(lambda: "Stop:" in steady.text())
+    assert f"data directory {steady.folder}" in steady.text()
+    assert f"Ready: http://127.0.0.1:{steady.port}" in steady.text()
+    assert f"curl -F image=@photo.jpg http://127.0.0.1:{steady.port}/recognize" in steady.text()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -184,13 +192,13 @@ def test_a_signal_during_the_start_is_obeyed(folder: Path) -> None:
         assert not service.family()
 
 
-def test_a_second_start_on_the_same_directory_says_so_and_stops(service: Service) -> None:
+def test_a_second_start_on_the_same_directory_says_so_and_stops(steady: Service) -> None:
     second = subprocess.run(
-        COMMAND, cwd=ROOT, env=service.environment, capture_output=True, text=True, timeout=20, check=False
+        COMMAND, cwd=ROOT, env=steady.environment, capture_output=True, text=True, timeout=20, check=False
     )
     assert second.returncode == supervisor.EXIT_ALREADY_RUNNING
-    assert f"process {service.process.pid}, listening on http://127.0.0.1:{service.port}" in second.stderr
-    assert service.status() == 200
+    assert f"process {steady.process.pid}, listening on http://127.0.0.1:{steady.port}" in second.stderr
+    assert steady.status() == 200
 
 
 def test_a_taken_port_stops_the_start_before_anything_is_started(folder: Path) -> None:
@@ -340,8 +348,8 @@ def test_the_shipped_gunicorn_file_changes_nothing_by_itself() -> None:
         assert shipped[name] == value
 
 
-def test_the_server_does_not_tell_its_version(service: Service) -> None:
-    with socket.create_connection(("127.0.0.1", service.port)) as client:
+def test_the_server_does_not_tell_its_version(steady: Service) -> None:
+    with socket.create_connection(("127.0.0.1", steady.port)) as client:
         client.sendall(b"GET /health/ready HTTP/1.0\r\n\r\n")
         head = client.recv(4096)
     assert b"200 OK" in head
@@ -363,7 +371,7 @@ def test_a_command_starts_the_database_for_itself_while_the_service_is_stopped(f
     assert not at_work_in(folder / "postgres" / "data")
 
 
-def test_a_command_uses_the_database_of_the_running_service(service: Service) -> None:
-    with installation.database(settings_for(service.folder)) as url:
+def test_a_command_uses_the_database_of_the_running_service(steady: Service) -> None:
+    with installation.database(settings_for(steady.folder)) as url:
         psycopg2.connect(url).close()
-    assert service.status() == 200
+    assert steady.status() == 200

@@ -7,13 +7,10 @@ import http.client
 import ipaddress
 import json
 import select
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -93,13 +90,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def service(prepared: Path, files: Path) -> Iterator[SecureService]:
-    folder = Path(tempfile.mkdtemp(prefix="sv-"))
-    subprocess.run(["cp", "-a", f"{prepared}/.", folder], check=True)
-    with SecureService(folder, files, threads=2, max_request_bytes=2**22, max_image_bytes=2**22) as it:
+def service(folder_of_all: Path, files: Path) -> Iterator[SecureService]:
+    with SecureService(folder_of_all, files, threads=2, max_request_bytes=2**22, max_image_bytes=2**22) as it:
         it.wait_until_ready()
         yield it
-    shutil.rmtree(folder)
 
 
 def test_it_answers_https_with_all_that_http_has(service: SecureService) -> None:

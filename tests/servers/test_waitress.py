@@ -86,8 +86,15 @@ def parse(answer: bytes) -> tuple[str, dict[str, str], bytes]:
     return status, dict(line.split(": ", 1) for line in lines), body
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Waitress]:
+    """One for all who leave it as it was: each of them finds it at work after the one before."""
+    with Waitress(tmp_path_factory.mktemp("waitress")) as server:
+        yield server
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Waitress]:
+def own_server(tmp_path: Path) -> Iterator[Waitress]:
     with Waitress(tmp_path) as server:
         yield server
 
@@ -189,34 +196,34 @@ def test_a_request_that_drips_has_the_same_limit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_finishes_what_it_has_accepted_then_closes_what_is_open(
-    server: Waitress, tmp_path: Path, number: signal.Signals
+    own_server: Waitress, tmp_path: Path, number: signal.Signals
 ) -> None:
     answers: list[int] = []
-    callers = [threading.Thread(target=lambda: answers.append(server.get("/slow/1")[0])) for _ in range(6)]
+    callers = [threading.Thread(target=lambda: answers.append(own_server.get("/slow/1")[0])) for _ in range(6)]
     for caller in callers:  # three for each thread
         caller.start()
     time.sleep(0.5)
-    server.process.send_signal(number)
-    wait_until(lambda: not server.listens())
-    assert server.process.poll() is None
+    own_server.process.send_signal(number)
+    wait_until(lambda: not own_server.listens())
+    assert own_server.process.poll() is None
     for caller in callers:
         caller.join()
     assert answers == [200] * 6
-    assert server.process.wait(timeout=10) == 0
-    assert (tmp_path / "closed").read_text().split() == [str(server.process.pid)]
+    assert own_server.process.wait(timeout=10) == 0
+    assert (tmp_path / "closed").read_text().split() == [str(own_server.process.pid)]
 
 
-def test_a_connection_that_is_kept_alive_does_not_keep_it_from_ending(server: Waitress) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=15)
+def test_a_connection_that_is_kept_alive_does_not_keep_it_from_ending(own_server: Waitress) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", own_server.port, timeout=15)
     with contextlib.closing(connection):
         connection.request("GET", "/slow/0")
         assert connection.getresponse().read()
         connection.request("GET", "/slow/1")
         time.sleep(0.3)
-        server.process.terminate()
+        own_server.process.terminate()
         response = connection.getresponse()
         assert (response.status, response.getheader("Connection")) == (200, "close")
-        assert server.process.wait(timeout=10) == 0
+        assert own_server.process.wait(timeout=10) == 0
 
 
 def test_a_request_that_does_not_end_is_not_waited_for_longer_than_allowed(tmp_path: Path) -> None:

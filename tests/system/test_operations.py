@@ -209,18 +209,18 @@ def test_the_log_file_is_rotated_under_load_and_no_line_is_torn(own_service: Ser
 
 
 @pytest.mark.parametrize("where", ["no such folder", "a file for a folder"])
-def test_a_log_that_cannot_be_written_ends_the_start_with_a_sentence(own_service: Service, where: str) -> None:
-    place = own_service.data_dir.parent / "place"
+def test_a_log_that_cannot_be_written_ends_the_start_with_a_sentence(fresh_service: Service, where: str) -> None:
+    place = fresh_service.data_dir.parent / "place"
     if where == "a file for a folder":
         place.write_text("")
     path = place / "recognizer.log"
-    own_service.start(wait=False, RECOGNIZER_LOG_FILE=str(path))
-    assert own_service.process
-    assert own_service.process.wait(LIMIT_SECONDS) == 1
-    said = own_service.said().strip()
+    fresh_service.start(wait=False, RECOGNIZER_LOG_FILE=str(path))
+    assert fresh_service.process
+    assert fresh_service.process.wait(LIMIT_SECONDS) == 1
+    said = fresh_service.said().strip()
     assert said.startswith(f"Error: The log file {path} cannot be written: ")
     assert said.count("\n") == 0
-    assert not own_service.data_dir.exists(), "nothing was started"
+    assert not fresh_service.data_dir.exists(), "nothing was started"
 
 
 def test_the_start_line_shows_the_settings_and_no_password_is_in_the_log(

@@ -100,12 +100,21 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     ]
     assert told.wait(LIMIT_SECONDS), "nobody was told of a recognition"
     execute(folder, "ANALYZE")
+    assert httpx.post(f"{service.url}/v1/collections", json={"name": "guests"}).status_code == 201
+    guest = {"external_id": "extern-guest", "metadata": '{"note": "metadatum-guest"}', "collection": "guests"}
+    guest_id = enroll(service.url, "Grace Qqguest", mirrored(obama2), **guest).json()["person"]["id"]
+    of_guest = {"name": b"Grace Qqguest", "name as compared": b"grace qqguest", "external id": b"extern-guest"}
+    guests = {**traces_of(folder, guest_id), **of_guest, "metadata": b"metadatum-guest"}
+    execute(folder, "ANALYZE")
+    traces |= {f"guest's {kind}": trace for kind, trace in guests.items()}
     others = {**traces_of(folder, stays), "name": b"Joseph Qqstays", "name as compared": b"joseph qqstays"}
 
     receipt = httpx.delete(f"{service.url}/v1/people/{gone}", timeout=LIMIT_SECONDS)
     assert receipt.status_code == 200, receipt.text
+    assert httpx.delete(f"{service.url}/v1/collections/guests", timeout=LIMIT_SECONDS).status_code == 200
     left = found_in(folder, traces)
-    assert {"id in bytes", "name", "faces.embedding 0", "template 0", "sealed photo 0"} <= left.keys(), (
+    kept = {"id in bytes", "name", "faces.embedding 0", "template 0"}
+    assert kept | {f"guest's {kind}" for kind in kept} | {"sealed photo 0"} <= left.keys(), (
         "PostgreSQL keeps what is erased"
     )
     assert not [kind for kind, files in left.items() if "dump" in files], "but in no table"

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from system_calls import ROOT, SERVE, Service, recognize
+from system_calls import ROOT, SERVE, Service, copy_folder, enroll, recognize
 from test_service import (  # noqa: F401 - collected here as well, with the fixtures of this module
     kill_one,
     photo,
@@ -39,10 +39,21 @@ def service(short_tmp: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def own_service(short_tmp: Path) -> Iterator[Service]:
+def own_service(installation: Path, short_tmp: Path) -> Iterator[Service]:
     folder = Path(tempfile.mkdtemp(dir=short_tmp, prefix="s"))
-    service = Service(folder / "d", "--workers", "2", command=WAITRESS)
+    service = Service(copy_folder(installation, folder / "d"), "--workers", "2", command=WAITRESS)
     try:
+        yield service
+    finally:
+        service.close()
+
+
+@pytest.fixture(scope="module")
+def sturdy(installation: Path, short_tmp: Path, photos: Path) -> Iterator[Service]:
+    folder = copy_folder(installation, short_tmp / "sturdy-waitress")
+    service = Service(folder, "--workers", "2", command=WAITRESS)
+    try:
+        assert enroll(service.start().url, "Ada", photo(photos, "obama")).status_code == 201
         yield service
     finally:
         service.close()
@@ -54,8 +65,8 @@ def test_the_start_says_that_it_is_waitress(service: Service) -> None:
 
 
 @pytest.mark.parametrize("victim", ["supervisor", "server", "postgres"])
-def test_one_killed_process_is_replaced(own_service: Service, photos: Path, victim: str) -> None:
-    kill_one(own_service, photos, victim)
+def test_one_killed_process_is_replaced(sturdy: Service, photos: Path, victim: str) -> None:
+    kill_one(sturdy, photos, victim)
 
 
 def test_the_start_script_becomes_the_service(short_tmp: Path, photos: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from system_calls import copy_folder
 
 from recognizer.config import Settings
 from recognizer.vision.engine import Engine, open_engine
@@ -17,9 +18,10 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture(scope="session")
-def vision_settings(tmp_path_factory: pytest.TempPathFactory) -> MakeSettings:
+def vision_settings(models: Path, tmp_path_factory: pytest.TempPathFactory) -> MakeSettings:
     """Settings for an engine; all of them share one folder for the converted models."""
     folder = tmp_path_factory.mktemp("data")
+    copy_folder(models, folder / "models")
 
     def make(**changed: object) -> Settings:
         chosen = {"data_dir": folder, "workers": 1, "min_face_pixels": 36, "working_pixels": 8_000_000}

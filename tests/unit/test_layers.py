@@ -11,7 +11,19 @@ PACKAGE = Path(__file__).resolve().parents[2] / "recognizer"
 
 LAYERS = [
     {"client"},  # it goes into other people's programs, and takes nothing of the service along
-    {"errors", "faces", "evidence", "config", "deadline", "logs", "metrics", "networks", "keyring", "moments"},
+    {
+        "errors",
+        "faces",
+        "evidence",
+        "config",
+        "deadline",
+        "logs",
+        "metrics",
+        "networks",
+        "keyring",
+        "moments",
+        "partial_file",
+    },
     {"vision", "gallery"},
     {
         "decisions",
@@ -49,6 +61,7 @@ LAYERS = [
         "backup_file",
         "scrub_command",
         "options",
+        "spreadsheets",
         "servers",
         "cli",
         "__main__",
