@@ -15,6 +15,7 @@ import psycopg2.errors
 import pytest
 from moving_home import MODEL_ID, Home
 
+from recognizer import check, config
 from recognizer.deadline import Deadline
 from recognizer.errors import FileRefused, StartupError
 from recognizer.gallery import index_keeper, search, template_index
@@ -158,6 +159,19 @@ def test_the_service_makes_it_but_not_beside_an_import(
         home.empty()
         interrupt(home, encodings, index)
         eventually(there)
+
+
+def test_check_says_that_it_is_missing(
+    home: Home, encodings: Path, index: TemplateIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.load({"database_url": index.url, "data_dir": tmp_path})
+    monkeypatch.setattr(check, "_models", lambda _: "not looked at here")
+    for missing in (False, True):
+        (found,) = [each for each in check.findings(settings) if each.part == "database"]
+        assert found.ok
+        assert ("searches are slow" in found.detail) == missing
+        if not missing:
+            interrupt(home, encodings, index)
 
 
 KILLED = """
