@@ -6,7 +6,7 @@
 Synthetic encodings (_synthetic.py) are saved as .npz, and imported by the command itself into a bundled PostgreSQL of
 its own in a temporary folder. Then they are exported and that file is imported into a second one. Memory is looked at
 twice a second, each process with its proportional share; what files the temporary folder holds after each step is told
-as well (a million faces: about 9 GB at the end).
+as well (a million faces: about 7 GB at the end).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from recognizer.gallery import resealing
 from recognizer.gallery.direct import check_connection_limit
 from recognizer.gallery.keys import Keys
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.template_index import is_missing
 from recognizer.host import datadir
 from recognizer.logs import LogFile
 from recognizer.postgres.cluster import Cluster
@@ -128,10 +129,16 @@ def _database(settings: Settings) -> str:
         )
         if settings.needs_key and not Keys(pool).any_active():
             raise StartupError(supervisor.key_sentence(settings))
-        with pool.connection() as connection:
+        with pool.connection() as connection, connection.cursor() as cursor:
             version = connection.info.server_version // 10000
+            slow = is_missing(cursor)
     kind = "bundled" if settings.database_url is None else "your own"
-    return f"PostgreSQL {version} ({kind}), schema up to date, connections for {settings.workers} workers"
+    found = f"PostgreSQL {version} ({kind}), schema up to date, connections for {settings.workers} workers"
+    if not slow:
+        return found
+    return (
+        f"{found}; an import has left the index of the templates out: searches are slow until the service has made it"
+    )
 
 
 def _encryption(settings: Settings) -> str:

@@ -26,10 +26,9 @@ STOP_SECONDS = 2.0
 class IndexKeeper:
     """Does that from a thread of its own while entered."""
 
-    def __init__(self, pool: Pool, index: TemplateIndex, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(self, pool: Pool, index: TemplateIndex) -> None:
         self._pool = pool
         self._index = index
-        self._every_seconds = every_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="index", daemon=True)
 
@@ -42,7 +41,7 @@ class IndexKeeper:
         self._thread.join(STOP_SECONDS)  # a daemon: if it waits for the database, it ends with the process
 
     def _run(self) -> None:
-        while not self._stop.wait(self._every_seconds * random.uniform(0.5, 1.0)):  # noqa: S311 (not all at once)
+        while not self._stop.wait(EVERY_SECONDS * random.uniform(0.5, 1.0)):  # noqa: S311 (not all at once)
             try:
                 if self._is_missing() and self._index.mend():
                     LOGGER.info("The index of the templates, which an interrupted import had left out, is there again")

@@ -121,9 +121,9 @@ class Making:
             return _people(cursor)
 
     def steps(self) -> Iterator[int]:
-        """Make it, and tell how many templates more are in it, from time to time.
+        """Make it, and tell twice a second how many templates more are in it.
 
-        Whoever stops asking leaves it to the database, which goes on by itself if it can.
+        Whoever stops asking leaves it to the database, which goes on by itself if it is not stopped too.
 
         Raises:
             StartupError: the disk is full.
@@ -141,9 +141,8 @@ class Making:
                 while not wait([making], LOOK_SECONDS).done:
                     looking.execute(DONE)
                     ((done,),) = looking.fetchall()
-                    if done > told:
-                        yield done - told
-                        told = done
+                    yield max(0, done - told)
+                    told = max(told, done)
             finally:
                 if not making.done():
                     self.connection.cut()  # the thread is not waited for

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import time
+from contextlib import closing, contextmanager
 
+import psycopg2
 import pytest
 from flask.testing import FlaskClient
 
 from recognizer.errors import DatabaseUnavailable
+from recognizer.gallery import index_keeper
+from recognizer.gallery.template_index import is_missing
 from recognizer.runtime import Runtime
 
 
@@ -45,3 +49,17 @@ def test_a_missing_migration_is_not_ready(client: FlaskClient, monkeypatch: pyte
     assert response.status_code == 503
     assert "0002_more" in response.json["checks"]["migrations"]["detail"]
     assert response.json["checks"]["database"]["ok"]
+
+
+def test_the_index_that_an_interrupted_import_left_out_is_made(
+    runtime: Runtime, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_keeper, "EVERY_SECONDS", 0.1)
+    with closing(psycopg2.connect(postgres_url)) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+        cursor.execute("DROP INDEX templates_embedding")
+        with closing(Runtime(runtime.settings)):
+            until = time.monotonic() + 30
+            while is_missing(cursor):
+                assert time.monotonic() < until, "nobody makes it"
+                time.sleep(0.05)

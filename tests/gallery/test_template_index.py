@@ -15,9 +15,10 @@ import psycopg2.errors
 import pytest
 from moving_home import MODEL_ID, Home
 
+from recognizer import check, config
 from recognizer.deadline import Deadline
 from recognizer.errors import FileRefused, StartupError
-from recognizer.gallery import search, template_index
+from recognizer.gallery import index_keeper, search, template_index
 from recognizer.gallery.cohorts import bring_up_to_date
 from recognizer.gallery.index_keeper import IndexKeeper
 from recognizer.gallery.pool import Pool
@@ -42,6 +43,7 @@ INDEX = """
 def few_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_index, "MANY", PEOPLE)
     monkeypatch.setattr(template_index, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(index_keeper, "EVERY_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -153,10 +155,23 @@ def test_the_service_makes_it_but_not_beside_an_import(
     home.bring(encodings, index=index, progress=watched(lambda what: mended.append((what, index.mend()))))
     assert ("Importing", False) in mended
     assert {made for _, made in mended} == {False}
-    with IndexKeeper(home.pool, index, every_seconds=0.01):
+    with IndexKeeper(home.pool, index):
         home.empty()
         interrupt(home, encodings, index)
         eventually(there)
+
+
+def test_check_says_that_it_is_missing(
+    home: Home, encodings: Path, index: TemplateIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config.load({"database_url": index.url, "data_dir": tmp_path})
+    monkeypatch.setattr(check, "_models", lambda _: "not looked at here")
+    for missing in (False, True):
+        (found,) = [each for each in check.findings(settings) if each.part == "database"]
+        assert found.ok
+        assert ("searches are slow" in found.detail) == missing
+        if not missing:
+            interrupt(home, encodings, index)
 
 
 KILLED = """
@@ -218,6 +233,18 @@ def test_what_a_making_that_was_cut_off_has_left_is_no_obstacle(
     assert index.mend()
     assert there()
     assert not index.mend(), "it was there"
+
+
+def test_ctrl_c_leaves_it_to_the_database(
+    home: Home, encodings: Path, index: TemplateIndex, there: Callable[[], bool], eventually: Callable[..., None]
+) -> None:
+    interrupt(home, encodings, index)
+    with closing(psycopg2.connect(index.url)) as busy:
+        busy.cursor().execute("LOCK TABLE templates IN ROW EXCLUSIVE MODE")
+        with pytest.raises(KeyboardInterrupt):
+            home.bring(encodings, index=index, progress=interrupted("Indexing"))
+        assert not there()
+    eventually(there)
 
 
 def test_whoever_reads_the_templates_for_long_is_told_of(
