@@ -105,6 +105,11 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     guest_id = enroll(service.url, "Grace Qqguest", mirrored(obama2), **guest).json()["person"]["id"]
     of_guest = {"name": b"Grace Qqguest", "name as compared": b"grace qqguest", "external id": b"extern-guest"}
     guests = {**traces_of(folder, guest_id), **of_guest, "metadata": b"metadatum-guest"}
+    assert httpx.post(f"{service.url}/v1/collections", json={"name": "locked"}).status_code == 201
+    locked_id = enroll(service.url, "Edith Qqlocked", mirrored(obama), collection="locked").json()["person"]["id"]
+    numbers = {
+        kind: trace for kind, trace in traces_of(folder, locked_id).items() if kind.startswith(("faces", "temp"))
+    }
     execute(folder, "ANALYZE")
     traces |= {f"guest's {kind}": trace for kind, trace in guests.items()}
     others = {**traces_of(folder, stays), "name": b"Joseph Qqstays", "name as compared": b"joseph qqstays"}
@@ -112,7 +117,11 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     receipt = httpx.delete(f"{service.url}/v1/people/{gone}", timeout=LIMIT_SECONDS)
     assert receipt.status_code == 200, receipt.text
     assert httpx.delete(f"{service.url}/v1/collections/guests", timeout=LIMIT_SECONDS).status_code == 200
+    encrypted = {"encrypt_embeddings": True}
+    assert httpx.patch(f"{service.url}/v1/collections/locked", json=encrypted).status_code == 200
+    traces |= {f"plain {kind}": trace for kind, trace in numbers.items()}
     left = found_in(folder, traces)
+    assert {"plain faces.embedding 0", "plain template 0"} <= left.keys(), "PostgreSQL keeps what was plain"
     kept = {"id in bytes", "name", "faces.embedding 0", "template 0"}
     assert kept | {f"guest's {kind}" for kind in kept} | {"sealed photo 0"} <= left.keys(), (
         "PostgreSQL keeps what is erased"
@@ -136,3 +145,4 @@ def test_nothing_of_who_was_erased_is_in_any_file_after_scrub(own_service: Servi
     assert "dump" in still["faces.embedding 0 as text"]
     assert not [kind for kind, trace in traces.items() if trace.decode("latin-1") in service.said()]
     assert recognize(service.url, biden).json()["faces"][0]["decision"] == "match"
+    assert recognize(service.url, mirrored(obama), collection="locked").json()["faces"][0]["decision"] == "match"
