@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from recognizer.deadline import Deadline
 from recognizer.faces import NewFace
 from recognizer.gallery import templates
@@ -55,3 +57,15 @@ def test_many_people_at_once_are_counted_as_one_by_one(
         templates.refresh_people(cursor, collection_id, {each.person_id: ["model-1"] for each in people})
     assert sql("SELECT people, faces, changes FROM spaces") == [(3, 6, 13)]
     assert sql("SELECT count(*), min(made), min(seen) FROM cohorts") == [(3, 13, -1)]
+
+
+def test_other_ids_change_a_likeness_as_little_as_is_said() -> None:
+    """As docs/moving.md says of an import whose ids had to be replaced."""
+    random = np.random.default_rng(3)
+    directions = random.normal(size=(1_000, 128))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    one, other = (np.stack([templates.noise([f"{name} {n}"]) for n in range(1_000)]) for name in ("one", "other"))
+    differences = np.abs((one - other) @ directions.T)
+    assert 0.001 < np.median(differences) < 0.002
+    assert 0.006 < np.quantile(differences, 0.99) < 0.007
+    assert (differences > 0.01).mean() < 1 / 10_000

@@ -245,7 +245,7 @@ def test_the_supervisor_runs_it_replaces_it_and_stops_it(folder: Path) -> None:
         assert "waitress, one process with 4 threads" in service.text()
         (server,) = servers_of(folder)
         server.kill()
-        wait_until(lambda: not server.is_running() or server.status() == "zombie")
+        wait_until(lambda: server not in servers_of(folder))
         service.wait_until_ready()
         assert service.end() == 0
         assert not service.family()

@@ -107,6 +107,14 @@ class Service:
         self.output.close()
 
 
+def is_gone(process: psutil.Process) -> bool:
+    """Whether a process has ended, be it that nobody has asked for its exit code yet."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def copy_folder(source: Path, target: Path) -> Path:
     """Copy a folder with all it has, owners and modes included; the target may be there."""
     if os.name == "nt":

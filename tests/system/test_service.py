@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from system_calls import Service, copy_folder, enroll, recognize
+from system_calls import Service, copy_folder, enroll, is_gone, recognize
 
 
 def photo(photos: Path, name: str) -> bytes:
@@ -81,7 +81,7 @@ def test_a_stop_finishes_requests_in_flight_and_exits_0(own_service: Service, ph
         assert not any(answer.done() for answer in answers[2:])
         assert own_service.stop(sig) == 0
         assert [answer.result().status_code for answer in answers] == [200] * 4
-    assert not [process for process in processes if process.is_running() and process.status() != "zombie"]
+    assert all(map(is_gone, processes))
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def kill_one(service: Service, photos: Path, victim: str) -> None:
         service.process.kill()
         service.process.wait(10)
         deadline = time.monotonic() + 20  # the children notice and go; the next start waits for them itself
-        while any(p.is_running() and p.status() != "zombie" for p in children) and time.monotonic() < deadline:
+        while not all(map(is_gone, children)) and time.monotonic() < deadline:
             time.sleep(0.1)
         service.start()
     else:
