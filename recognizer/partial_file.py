@@ -56,7 +56,11 @@ def _made(target: Path) -> tuple[int, Path]:
     """A new file, locked for as long as its descriptor is open, and its path."""
     while True:
         descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-", suffix=_SUFFIX)
-        if _lock(descriptor) and os.path.lexists(name):  # nobody has taken it for a leftover before it was locked
+        try:
+            locked = _lock(descriptor)
+        except OSError:
+            locked = True  # a disk without locks: nothing is taken for a leftover there either
+        if locked and os.path.lexists(name):  # nobody has taken it for a leftover before it was locked
             return descriptor, Path(name)
         os.close(descriptor)
 
@@ -84,7 +88,7 @@ def _remove_leftover(path: Path) -> None:
 
 
 def _lock(descriptor: int) -> bool:
-    """Whether nobody else has locked the file, which the system forgets when this process ends."""
+    """Whether nobody else has locked the file; the system forgets that when this process ends. Raises OSError."""
     if sys.platform != "win32":
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

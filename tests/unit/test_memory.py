@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from PIL import Image
 
 from recognizer.config import Settings
-from recognizer.vision.weights import prepare_models
 
 PEAK_BYTES = 800 * 2**20
 """What docs/operations.md says that a worker needs for one photo at a time, with the settings as they are."""
@@ -30,13 +30,6 @@ print(len(faces), int(kilobytes) * 1024)
 """
 
 
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    prepare_models(Settings(data_dir=folder).models_dir)
-    return folder
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 @pytest.mark.parametrize(
     ("suffix", "size"),
@@ -48,14 +41,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_the_largest_photos_stay_within_the_stated_memory(
-    models: Path, photos: Path, tmp_path: Path, suffix: str, size: tuple[int, int]
+    vision_settings: Callable[..., Settings], photos: Path, tmp_path: Path, suffix: str, size: tuple[int, int]
 ) -> None:
     tile = np.tile(np.asarray(Image.open(photos / "obama3.jpg").convert("RGB").resize((1600, 1600))), (5, 5, 1))
     path = tmp_path / f"photo{suffix}"
     options = {".png": {"compress_level": 3}, ".webp": {"method": 0}, ".tif": {"compression": "jpeg"}}.get(suffix, {})
     Image.fromarray(np.ascontiguousarray(tile[: size[1], : size[0]])).save(path, **options)
     done = subprocess.run(
-        [sys.executable, "-c", ANALYSE, str(models), str(path)],
+        [sys.executable, "-c", ANALYSE, str(vision_settings().data_dir), str(path)],
         capture_output=True, text=True, timeout=120, check=False,
         cwd=Path(__file__).resolve().parents[2],
     )  # fmt: skip
