@@ -15,7 +15,7 @@ from recognizer.gallery.connection import keyring_of
 from recognizer.gallery.sealing import Table
 
 MAX_FACES = 20_000
-"""So many faces are converted by one request: 10 seconds' work or so, in which nobody else writes to the collection."""
+"""So many faces are converted by one request: some seconds' work, in which nobody else writes to the collection."""
 
 MAX_PEOPLE_TO_INDEX = 3_000
 """And when they become plain, those of so many people, of whom each takes milliseconds to get into the index."""
