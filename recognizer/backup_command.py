@@ -17,6 +17,7 @@ from recognizer.deadline import Deadline
 from recognizer.errors import BackupError
 from recognizer.gallery import inventory
 from recognizer.gallery import restore as database
+from recognizer.host.signals import sigterm_unwinds
 from recognizer.options import common_options
 from recognizer.postgres import archives, programs
 
@@ -43,7 +44,7 @@ def backup(config_file: Path | None, data_dir: Path | None, file: Path, force: b
     without them what is encrypted in it is lost.
     """
     settings = config.load({"data_dir": data_dir}, config_file)
-    with installation.database(settings) as url:
+    with sigterm_unwinds(), installation.database(settings) as url:
         manifest = _back_up(url, file, force)
     rows = manifest.rows
     click.echo(

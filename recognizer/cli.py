@@ -30,7 +30,6 @@ from recognizer.errors import RecognizerError
 from recognizer.gallery import audit
 from recognizer.gallery.keys import MAX_DAYS, SCOPES, KeyRecord, Keys
 from recognizer.gallery.pool import Pool
-from recognizer.host.signals import sigterm_unwinds
 from recognizer.options import common_options
 from recognizer.servers.child import COMMANDS as SERVERS
 
@@ -52,7 +51,6 @@ class Sentences(click.Group):
 @click.pass_context
 def main(context: click.Context) -> None:
     """A face-recognition service that people can leave running."""
-    context.with_resource(sigterm_unwinds())
     context.with_resource(audit.acting(f"recognizer {context.invoked_subcommand}"))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import psutil
 
@@ -51,7 +52,16 @@ def index_means(settings: Settings) -> Means:
     """What making the index of the templates may take of the machine that the database is on."""
     if settings.database_url is not None:
         return Means()  # its machine is another one, perhaps
-    return Means(memory_bytes=psutil.virtual_memory().available // 2, helpers=available_cores() - 1)
+    return Means(memory_bytes=_free_memory_bytes() // 2, helpers=available_cores() - 1)
+
+
+def _free_memory_bytes() -> int:
+    """The machine's, or what is left of the container's."""
+    free = psutil.virtual_memory().available
+    with suppress(OSError, ValueError):  # no container, or no limit ("max")
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, max(0, limit - used))
+    return free
 
 
 def free_bytes(settings: Settings) -> int | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from typing import Protocol
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""What the first character of a formula may be; the last four are their wide forms."""
+_BEGIN = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+"""What a formula may begin with; the last four are the wide forms."""
+_IN_FRONT = re.compile(rf"[{_BEGIN}\t\r\n]")
+_BEHIND = re.compile(rf"([;,\t\r\n])(?=[{_BEGIN}])")
+"""Behind what the spreadsheet of another language takes for the end of a cell."""
 
 
 class _Text(Protocol):
@@ -26,4 +30,7 @@ class Table:
 
 
 def _harmless(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    if not isinstance(cell, str):
+        return cell
+    inside = _BEHIND.sub(r"\1'", cell)
+    return f"'{inside}" if _IN_FRONT.match(cell) else inside

@@ -16,6 +16,7 @@ from recognizer import config, installation
 from recognizer.enroll_command import EXIT_LEFT_OUT
 from recognizer.enrolling.report import Report
 from recognizer.enrolling.summary import summary
+from recognizer.host.signals import sigterm_unwinds
 from recognizer.options import common_options
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def export(
     from recognizer.moving.exporting import export as write
 
     settings = config.load({"data_dir": data_dir}, config_file)
-    with installation.database(settings) as url, Pool.open(settings, url) as pool:
+    with sigterm_unwinds(), installation.database(settings) as url, Pool.open(settings, url) as pool:
         deadline = Deadline(EXPORT_SECONDS)
         done = write(pool, collection, file, deadline, photos=photos, force=force, progress=shown)
     found = done.collection

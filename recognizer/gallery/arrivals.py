@@ -53,6 +53,8 @@ class Tally:
     rejections: int = 0
     rejections_there: int = 0
     photos: int = 0
+    photo_bytes: int = 0
+    """Theirs, with the chips."""
     photos_there: int = 0
     photos_left_out: int = 0
     """The collection keeps none."""
@@ -232,6 +234,7 @@ def _count(tally: Tally, arrival: Arrival, *, photos_are_kept: bool) -> None:
     tally.rejections += len(arrival.rejections)
     tally.rejections_there += len(incoming.rejections) - len(arrival.rejections)
     tally.photos += len(arrival.photos)
+    tally.photo_bytes += sum(each.record.photo.bytes + each.record.chip.bytes for _, each in arrival.photos)
     if photos_are_kept:
         tally.photos_there += len(incoming.photos) - len(arrival.photos)
     else:

@@ -141,8 +141,7 @@ def bring_up_to_date(
         EncryptionKeyMissing, SealBroken, DatabaseUnavailable, DeadlineExceeded
     """
     with pool.connection(deadline) as connection, connection.cursor() as cursor:
-        cursor.execute(STALE, {"shut": shut.spaces() if shut else []})
-        if (row := cursor.fetchone()) is None or not _my_turn(cursor):
+        if (row := _next_space(cursor, limits, shut)) is None or not _my_turn(cursor):
             return 0
         space_id, people, faces, indexed, changes, encrypted = row
         if encrypted:
@@ -162,6 +161,16 @@ def bring_up_to_date(
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
             _shift(cursor, space_id)
     return done
+
+
+def _next_space(cursor: Cursor, limits: Limits, shut: Shut | None) -> tuple[Any, ...] | None:
+    left_alone = shut.spaces() if shut else []
+    while True:
+        cursor.execute(STALE, {"shut": left_alone})
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        if row is None or row[-1] or not limits.by_index(Size(*row[1:4])) or not is_missing(cursor):
+            return row
+        left_alone.append(row[0])  # without the index each person would take too long; it is being made
 
 
 def _my_turn(cursor: Cursor) -> bool:
@@ -215,8 +224,6 @@ def _people(cursor: Cursor, space_id: int, size: Size, limits: Limits) -> list[P
     }
     order = BY_FUNCTION
     if limits.by_index(size):
-        if is_missing(cursor):
-            return []  # without the index each person would take too long; it is being made
         order = BY_INDEX
         cursor.execute(INDEX.settings, arguments)
     cursor.execute(NEAREST.format(old=OLD, order=order), arguments)

@@ -18,7 +18,7 @@ from recognizer.gallery.template_index import TemplateIndex, is_missing
 
 LOGGER = logging.getLogger(__name__)
 
-EVERY_SECONDS = 60.0
+EVERY_SECONDS, LONGEST_SECONDS = 60.0, 3600.0
 LOOK_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
@@ -41,16 +41,19 @@ class IndexKeeper:
         self._thread.join(STOP_SECONDS)  # a daemon: if it waits for the database, it ends with the process
 
     def _run(self) -> None:
-        while not self._stop.wait(EVERY_SECONDS * random.uniform(0.5, 1.0)):  # noqa: S311 (not all at once)
+        pause = EVERY_SECONDS
+        while not self._stop.wait(pause * random.uniform(0.5, 1.0)):  # noqa: S311 (not all at once)
             try:
                 if self._is_missing() and self._index.mend():
                     LOGGER.info("The index of the templates, which an interrupted import had left out, is there again")
+                pause = EVERY_SECONDS
             except Exception as error:  # whatever it is, it passes or somebody reads this; searches work without it
                 LOGGER.warning(
                     "The index of the templates is missing, so that searches are slow, and cannot be made: %s",
                     error,
                     exc_info=not isinstance(error, RecognizerError),  # what nobody has thought of
                 )
+                pause = min(2 * pause, LONGEST_SECONDS)  # each attempt may take a core, and fill a disk
 
     def _is_missing(self) -> bool:
         with self._pool.connection(Deadline(LOOK_SECONDS)) as connection, connection.cursor() as cursor:

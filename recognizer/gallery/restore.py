@@ -23,7 +23,7 @@ from recognizer.gallery import audit
 from recognizer.gallery.connection import is_unavailability
 from recognizer.gallery.direct import direct_connection
 from recognizer.gallery.inventory import count, tables_there
-from recognizer.gallery.migrate import bring_up_to_date, known_migrations, known_tables, take_turn
+from recognizer.gallery.migrate import bring_up_to_date, known_migrations, take_turn
 
 INDEX_MEMORY = "512MB"
 """What building an index may take: 64 MB, PostgreSQL's own, are too little from about 69,000 people on."""
@@ -171,8 +171,10 @@ def _require_empty(cursor: Cursor) -> None:
 
 def _make_tables(cursor: Cursor, migrations: Mapping[str, str]) -> None:
     """The tables as they were when the backup was made, with nothing in them."""
-    tables = [Identifier(table) for table in known_tables()]
-    cursor.execute(SQL("DROP TABLE IF EXISTS {}").format(SQL(", ").join(tables)))
+    cursor.execute("SELECT current_schema()")
+    ((schema,),) = cursor.fetchall()
+    if tables := [Identifier(schema, table) for table in tables_there(cursor)]:  # others' schemas may have the like
+        cursor.execute(SQL("DROP TABLE {}").format(SQL(", ").join(tables)))
     bring_up_to_date(cursor, only=migrations)
     tables = [Identifier(table) for table in tables_there(cursor)]
     for table in tables:

@@ -19,7 +19,7 @@ from psycopg2.sql import SQL, Composable, Identifier
 
 from recognizer.deadline import Deadline
 from recognizer.errors import StartupError
-from recognizer.gallery import audit
+from recognizer.gallery import audit, template_index
 from recognizer.gallery.direct import autocommit_connection, direct_connection
 from recognizer.gallery.inventory import tables_there
 from recognizer.gallery.restore import INDEX_MEMORY
@@ -91,6 +91,11 @@ def scrub(url: str, limit_seconds: float, tell: Callable[[Rewritten], object]) -
         for name, value in (("statement_timeout", "0"), ("maintenance_work_mem", INDEX_MEMORY)):
             cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
         cursor.execute("SELECT set_config('lock_timeout', %s, false)", (str(LOCK_MILLISECONDS),))
+        if not template_index.take_turn(cursor):
+            raise StartupError(
+                "An import is bringing very many people in, or the index of the templates is being made; run "
+                "`recognizer scrub` when that is over."
+            )
         _wait_for_older_states(cursor)
         tables = []
         for table in tables_there(cursor):

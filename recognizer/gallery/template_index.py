@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg2 import errors
@@ -28,8 +28,8 @@ LOCK_ID = 0x74656D706C617465
 SESSION_SECONDS = 48 * 3600.0
 """The longest that an import with the index away may take."""
 MAKING_SECONDS = 12 * 3600.0
-REMOVAL_SECONDS = 600.0
-"""How long to wait for whoever reads the templates, such as a backup."""
+REMOVAL_SECONDS = 60.0
+"""How long to wait at first for whoever reads the templates, such as a backup; at the end it is until they are done."""
 PATIENCE_SECONDS = 30.0
 """How long to wait for a database that is not there."""
 LOOK_SECONDS = 0.5
@@ -44,10 +44,18 @@ LEAST_BYTES, UNASKED_BYTES = 64 * 2**20, 512 * 2**20
 
 STATE = """
     SELECT to_regclass('templates') IS NOT NULL,
-           EXISTS (SELECT FROM pg_index WHERE indexrelid = to_regclass('templates_embedding') AND indisvalid)
+           EXISTS (SELECT FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+                   WHERE indrelid = to_regclass('templates') AND relname = 'templates_embedding' AND indisvalid)
 """
 
-REMOVE = "DROP INDEX CONCURRENTLY IF EXISTS templates_embedding"
+# By its table: another schema of the search path may have one of the same name.
+FIND = """
+    SELECT format('%I.%I', nspname, relname)
+    FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE indrelid = to_regclass('templates') AND relname = 'templates_embedding'
+"""
+
+REMOVE = "DROP INDEX CONCURRENTLY {name}"
 
 MAKE = """
     CREATE INDEX CONCURRENTLY templates_embedding ON templates
@@ -55,7 +63,22 @@ MAKE = """
 """
 """As the migrations make it, and nobody who enrols has to wait."""
 
-DONE = "SELECT coalesce(max(tuples_done), 0) FROM pg_stat_progress_create_index WHERE relid = to_regclass('templates')"
+DONE = """
+    SELECT coalesce(max(tuples_done), 0) FROM pg_stat_progress_create_index
+    WHERE datname = current_database() AND relid = to_regclass('templates')
+"""
+
+KEEP_ALIVE = """
+    SELECT set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false),
+           set_config('tcp_keepalives_count', '3', false), set_config('idle_session_timeout', '0', false)
+"""
+"""A server that is far away finds out within a minute, not after two hours, that this machine is gone; as long as it is
+there, nobody ends its session."""
+
+NOT_OURS = (
+    "The index that makes searches quick is missing, and only the owner of the table `templates` can make it: run "
+    "`recognizer import` or the service with that role once."
+)
 
 NO_ROOM = (
     "Everybody is in, but the database's disk or memory has no room for the index that makes searches quick. Free "
@@ -86,11 +109,10 @@ class TemplateIndex:
             What makes it, for the end of the block; None where it stays, or where somebody else makes it.
 
         Raises:
-            StartupError: somebody has been reading the templates for ten minutes.
             DatabaseUnavailable
         """
         with self.session(SESSION_SECONDS) as connection, connection.cursor() as cursor:
-            if _take_turn(cursor) and (is_missing(cursor) or _take_away(cursor, coming)):
+            if take_turn(cursor) and (is_missing(cursor) or _take_away(cursor, coming)):
                 yield Making(self, connection)
             else:
                 yield None
@@ -98,14 +120,18 @@ class TemplateIndex:
     def mend(self) -> bool:
         """Make the index if it is missing and nobody is at it; returns whether it was made; raises as `Making`."""
         with self.session(MAKING_SECONDS) as connection, connection.cursor() as cursor:
-            if not _take_turn(cursor) or not is_missing(cursor):
+            if not take_turn(cursor) or not is_missing(cursor):
                 return False
             _make(cursor, self.means)
             return True
 
-    def session(self, seconds: float) -> AbstractContextManager[Connection]:
+    @contextmanager
+    def session(self, seconds: float) -> Iterator[Connection]:
         """A connection for so long, without a transaction around."""
-        return autocommit_connection(self.url, Deadline(seconds), patience_seconds=PATIENCE_SECONDS)
+        with autocommit_connection(self.url, Deadline(seconds), patience_seconds=PATIENCE_SECONDS) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(KEEP_ALIVE)
+            yield connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +182,8 @@ def is_missing(cursor: Cursor) -> bool:
     return has_templates and not has_index
 
 
-def _take_turn(cursor: Cursor) -> bool:
+def take_turn(cursor: Cursor) -> bool:
+    """Whether nobody else is at the index; then nobody else comes to be until this session ends."""
     cursor.execute("SELECT pg_try_advisory_lock(%s)", (LOCK_ID,))
     return bool(cursor.fetchall()[0][0])
 
@@ -167,13 +194,18 @@ def _take_away(cursor: Cursor, coming: int) -> bool:
         return False
     _set(cursor, "statement_timeout", f"{REMOVAL_SECONDS:.0f}s")
     try:
-        cursor.execute(REMOVE)
-    except errors.QueryCanceled as error:
-        raise StartupError(
-            f"Somebody has been reading the templates for {REMOVAL_SECONDS / 60:.0f} minutes, a backup perhaps; "
-            "import again when that is over."
-        ) from error
+        _remove(cursor)
+    except errors.InsufficientPrivilege:  # it belongs to somebody else: it stays
+        return False
+    except errors.QueryCanceled:
+        pass  # it is out of use already, and goes at the end, when whoever reads the templates is done
     return True
+
+
+def _remove(cursor: Cursor) -> None:
+    cursor.execute(FIND)
+    for (name,) in cursor.fetchall():
+        cursor.execute(REMOVE.format(name=name))
 
 
 def _make(cursor: Cursor, means: Means) -> None:
@@ -183,21 +215,26 @@ def _make(cursor: Cursor, means: Means) -> None:
     _set(cursor, "statement_timeout", f"{MAKING_SECONDS:.0f}s")
     if means.helpers is not None:
         _set(cursor, "max_parallel_maintenance_workers", str(means.helpers))
-    cursor.execute(REMOVE)
     try:
-        cursor.execute(MAKE)
-    except (errors.DiskFull, errors.OutOfMemory):
+        _make_anew(cursor)
+    except (errors.DiskFull, errors.OutOfMemory) as error:
+        cursor.execute("SHOW max_parallel_maintenance_workers")
+        if cursor.fetchall() == [("0",)]:
+            raise StartupError(NO_ROOM) from error
         # what processes share lies in /dev/shm, which is small in containers: one does it by itself, then
         _set(cursor, "max_parallel_maintenance_workers", "0")
-        cursor.execute(REMOVE)
-        _make_or_tell(cursor)
+        try:
+            _make_anew(cursor)
+        except (errors.DiskFull, errors.OutOfMemory) as again:
+            raise StartupError(NO_ROOM) from again
 
 
-def _make_or_tell(cursor: Cursor) -> None:
+def _make_anew(cursor: Cursor) -> None:
     try:
+        _remove(cursor)
         cursor.execute(MAKE)
-    except (errors.DiskFull, errors.OutOfMemory) as error:
-        raise StartupError(NO_ROOM) from error
+    except errors.InsufficientPrivilege as error:
+        raise StartupError(NOT_OURS) from error
 
 
 def _set(cursor: Cursor, setting: str, value: str) -> None:

@@ -43,6 +43,7 @@ def sigterm_unwinds() -> Iterator[None]:
 
 
 def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: what is open is being closed
     sys.exit(128 + number)
 
 

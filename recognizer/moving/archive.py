@@ -240,6 +240,8 @@ def _plain_members(path: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.Zi
         if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
             raise FileRefused(f"{path}, member {shown}: it is compressed or encrypted; members have to be stored.")
         infos[info.filename] = info
+    if sum(info.file_size for info in infos.values()) > path.stat().st_size:
+        raise FileRefused(f"{path}: its members lie in each other; {DAMAGED}")
     return infos
 
 

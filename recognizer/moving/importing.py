@@ -192,11 +192,12 @@ class Import:
         return into, tally
 
     def _require_room(self, expected: Tally) -> None:
-        wanted = expected.faces * BYTES_PER_FACE
+        wanted = expected.faces * BYTES_PER_FACE + expected.photo_bytes
         if self.free_bytes is not None and wanted > self.free_bytes:
             raise FileRefused(
-                f"{expected.faces:,} faces take about {wanted / 1e9:.1f} GB in the database, and its disk has "
-                f"{self.free_bytes / 1e9:.1f} GB free; free some, or import into an installation on a larger disk."
+                f"{expected.faces:,} faces and {expected.photos:,} photos take about {wanted / 1e9:.1f} GB in the "
+                f"database, and its disk has {self.free_bytes / 1e9:.1f} GB free; free some, or import into an "
+                "installation on a larger disk."
             )
 
     def _report(self, into: Target, tally: Tally, made: bool) -> Imported:

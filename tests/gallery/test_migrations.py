@@ -17,6 +17,7 @@ from database_proxy import Proxy
 from recognizer import evidence
 from recognizer.errors import ConfigError, DatabaseUnavailable, StartupError
 from recognizer.gallery import migrate as module
+from recognizer.gallery import restore
 from recognizer.gallery.migrate import Migration, known_migrations, migrate, pending
 from recognizer.gallery.pool import Pool
 
@@ -181,6 +182,29 @@ class Answering:
 
     def fetchone(self) -> tuple[str | None, str] | None:
         return self._pgvector
+
+
+def test_a_restore_beside_another_installation_leaves_its_tables(database_url: str) -> None:
+    """As where pgvector is in one schema for all: each has its own before that in the search path."""
+    with closing(psycopg2.connect(database_url)) as theirs:
+        theirs.autocommit = True
+        cursor = theirs.cursor()
+        cursor.execute("DROP SCHEMA IF EXISTS ours CASCADE; CREATE SCHEMA ours")
+        cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        before = cursor.fetchall()
+        url = psycopg2.extensions.make_dsn(database_url, options="-c search_path=ours,public")
+        try:
+            with closing(psycopg2.connect(url)) as ours, ours.cursor() as of_ours:
+                migrations = {each.name: each.sha256.hex() for each in known_migrations()}
+                restore._make_tables(of_ours, migrations)
+                restore._make_tables(of_ours, migrations)  # and once more, where there are some
+                ours.commit()
+            cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            assert cursor.fetchall() == before
+            cursor.execute("SELECT count(*) FROM pg_tables WHERE schemaname = 'ours'")
+            assert cursor.fetchall() == before
+        finally:
+            cursor.execute("DROP SCHEMA ours CASCADE")
 
 
 @pytest.mark.parametrize(

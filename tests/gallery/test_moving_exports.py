@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -237,6 +238,16 @@ def test_a_bomb_is_refused_before_it_is_unpacked(home: Home, exported: Path) -> 
     assert bomb.stat().st_size < 100_000
     with pytest.raises(FileRefused, match=r"zeros\.npy: it is compressed"):
         home.bring(bomb)
+
+
+def test_members_that_lie_in_each_other_are_refused(home: Home, exported: Path) -> None:
+    with zipfile.ZipFile(exported, "a") as archive:
+        twin = copy.copy(archive.getinfo("embeddings.npy"))
+        twin.filename = "twin"
+        archive.filelist.append(twin)
+        archive.writestr("last", b"")  # so that the list of members is written again
+    with pytest.raises(FileRefused, match="lie in each other"):
+        home.bring(exported)
 
 
 def test_names_in_the_zip_are_no_paths_and_unknown_members_are_passed_over(home: Home, exported: Path) -> None:

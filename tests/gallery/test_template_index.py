@@ -22,6 +22,7 @@ from recognizer.gallery import index_keeper, search, template_index
 from recognizer.gallery.cohorts import bring_up_to_date
 from recognizer.gallery.index_keeper import IndexKeeper
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.scrub import scrub
 from recognizer.gallery.search import Limits
 from recognizer.gallery.template_index import Means, TemplateIndex
 from recognizer.moving.progress import Advance, Progress
@@ -182,6 +183,7 @@ sys.path.insert(0, sys.argv[3])
 from moving_home import Home
 from recognizer.gallery import template_index
 from recognizer.gallery.pool import Pool
+from recognizer.gallery.scrub import scrub
 from recognizer.gallery.template_index import TemplateIndex
 template_index.MANY = 1
 
@@ -222,7 +224,7 @@ def test_it_comes_back_after_kill_9(
 def test_what_a_making_that_was_cut_off_has_left_is_no_obstacle(
     index: TemplateIndex, sql: Sql, there: Callable[[], bool]
 ) -> None:
-    sql(template_index.REMOVE.replace("CONCURRENTLY", ""))
+    sql("DROP INDEX templates_embedding; SELECT 1")
     with closing(psycopg2.connect(index.url)) as busy, closing(psycopg2.connect(index.url)) as making:
         busy.cursor().execute("LOCK TABLE templates IN ROW EXCLUSIVE MODE")
         making.autocommit = True
@@ -247,15 +249,64 @@ def test_ctrl_c_leaves_it_to_the_database(
     eventually(there)
 
 
-def test_whoever_reads_the_templates_for_long_is_told_of(
-    home: Home, encodings: Path, index: TemplateIndex, monkeypatch: pytest.MonkeyPatch
+def test_whoever_reads_the_templates_for_long_keeps_nobody_out(
+    home: Home, encodings: Path, index: TemplateIndex, there: Callable[[], bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(template_index, "REMOVAL_SECONDS", 1)
     with closing(psycopg2.connect(index.url)) as reader:
         reader.cursor().execute("SELECT count(*) FROM templates")
-        with pytest.raises(StartupError, match="a backup perhaps"):
-            home.bring(encodings, index=index)
-    assert home.bring(encodings, index=index).tally.people == PEOPLE
+        done = watched(lambda what: reader.rollback() if what == "Importing" else None)
+        assert home.bring(encodings, index=index, progress=done).tally.people == PEOPLE
+    assert there()
+
+
+def test_who_does_not_own_the_table_brings_people_in_all_the_same(
+    home: Home, encodings: Path, index: TemplateIndex, sql: Sql, there: Callable[[], bool], monkeypatch: Any
+) -> None:
+    def refused(_: Any) -> None:
+        raise psycopg2.errors.InsufficientPrivilege("must be owner of index templates_embedding")
+
+    with monkeypatch.context() as another_role:  # which ours may not make
+        another_role.setattr(template_index, "_remove", refused)
+        assert home.bring(encodings, index=index).tally.people == PEOPLE
+        assert there()
+        sql("DROP INDEX templates_embedding; SELECT 1")
+        with pytest.raises(StartupError, match="owner"):
+            index.mend()
+
+
+def test_nothing_is_scrubbed_meanwhile(index: TemplateIndex) -> None:
+    with index.session(30) as connection, connection.cursor() as cursor:
+        assert template_index.take_turn(cursor)
+        with pytest.raises(StartupError, match="when that is over"):
+            scrub(index.url, 30, print)
+
+
+def test_the_figures_of_small_collections_do_not_wait_for_it(
+    home: Home, encodings: Path, vectors: Vectors, index: TemplateIndex, there: Callable[[], bool]
+) -> None:
+    interrupt(home, encodings, index)
+    home.gallery.create_collection("doors", {}, Deadline(30))
+    for number, row in enumerate(vectors(3)):
+        home.enrol(f"d {number}", row, collection="doors")
+    limits = Limits(compared_faces=0, compared_templates=PEOPLE // 3, people_squared_per_indexed=0)
+    assert bring_up_to_date(home.pool, Deadline(30), limits) == 3
+    assert not there()
+
+
+def test_an_index_of_the_same_name_in_another_schema_is_nobodys_business(
+    index: TemplateIndex, sql: Sql, there: Callable[[], bool]
+) -> None:
+    sql("CREATE SCHEMA other; CREATE TABLE other.templates (embedding public.halfvec(128));"
+        " CREATE INDEX templates_embedding ON other.templates (embedding public.halfvec_ops); SELECT 1")  # fmt: skip
+    try:
+        theirs = TemplateIndex(psycopg2.extensions.make_dsn(index.url, options="-c search_path=public,other"))
+        sql("DROP INDEX public.templates_embedding; SELECT 1")
+        assert theirs.mend()
+        assert there()
+        assert sql("SELECT to_regclass('other.templates_embedding') IS NOT NULL") == [(True,)]
+    finally:
+        sql("DROP SCHEMA other CASCADE; SELECT 1")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="shared memory is without bounds elsewhere")
@@ -279,7 +330,7 @@ def test_it_is_made_by_one_process_where_there_is_no_room_for_several(
 
 def test_where_there_is_no_room_for_so_many_nothing_is_written(home: Home, encodings: Path) -> None:
     for dry_run in (True, False):
-        with pytest.raises(FileRefused, match=r"30 faces take about 0\.0 GB .* free some"):
+        with pytest.raises(FileRefused, match=r"30 faces and 0 photos take about 0\.0 GB .* free some"):
             home.bring(encodings, free_bytes=1000, dry_run=dry_run)
     assert home.rows("SELECT count(*) FROM people") == [(0,)]
 
