@@ -16,13 +16,14 @@ from soak.load import Tally
 from soak.photos import Photo
 from soak.places import SILENCE_SECONDS
 from soak.talk import Answer, Client
-from soak.witness import LOST, WRONG, Request, Witness
+from soak.witness import LOST, TAKEN, WRONG, Request, Witness
 
 MIX = {"recognise": 50, "odd": 11, "huge": 2, "bad": 4, "enrol": 12, "delete": 10, "look": 8, "again": 3}
 """Shares of what is done; `again` repeats an acknowledged enrolment with its key."""
 
 REFUSED = (400, 413, 415, 422)
 POOR = ("no_face", "face_too_small", "low_quality")
+TAKEN_FOR_OTHER = "face_belongs_to_other_person"
 PAUSE_SECONDS = 0.2  # after a failure: nobody hammers at a door that is shut
 
 
@@ -151,19 +152,27 @@ class Hand:
         """Send the enrolment, the same one as before when it has been sent before."""
         entry.attempts += 1
         body, kind = as_form(entry.photo, name=entry.name, face="largest")
-        proved = entry.photo.person in self._ledger.proved
-        request = Request("enrol", "POST", "/enroll", body, kind, once=entry.key)
-        request = request._replace(expected=(201,) if proved else (201, 422))
+        request = Request("enrol", "POST", "/enroll", body, kind, once=entry.key, expected=(201, 422))
 
         def check(answer: Answer) -> tuple[str, str] | None:
             if answer.status == 422:
-                self._ledger.refused(entry)
-                poor = answer.json().get("code") in POOR
-                return None if poor else (f"{WRONG}: enrolment refused", f"{entry.photo.person}: {answer}")
+                return self._refused(entry, answer)
             fault = self._ledger.enrolled(entry, answer.json())
             return (f"{WRONG}: {fault}", f"{entry.name}: {answer}") if fault else None
 
         return self._witness.ask(self.client, request, check) is not None
+
+    def _refused(self, entry: Entry, answer: Answer) -> tuple[str, str] | None:
+        """A new person may be taken for another one, rarely; the photo is sent again when others are there."""
+        code, said = answer.json().get("code"), f"{entry.photo.person}: {answer}"
+        proved = entry.photo.person in self._ledger.proved
+        if proved and code == TAKEN_FOR_OTHER:
+            return f"{TAKEN}: a new person for somebody else", said
+        if not proved:
+            self._ledger.refused(entry)
+            if code in POOR:
+                return None
+        return f"{WRONG}: enrolment refused", said
 
     def delete(self, entry: Entry) -> bool:
         """Erase the person; that there is none is an answer when an earlier deletion was not answered."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from soak.audit import Finding
 from soak.faultlog import TERMS, Fault
 from soak.load import Tally
 from soak.slope import Slope
-from soak.witness import HANG, LOST, UNEXPECTED, WRONG
+from soak.witness import HANG, LOST, TAKEN, UNEXPECTED, WRONG
 
 SLOPE_LIMIT = 1.0  # MB per 1,000 requests
 BUSY_SHARE_ALLOWED = 0.05
@@ -57,6 +58,7 @@ def criteria(
         _lost(outcomes, findings),
         _count("Unexpected statuses and broken connections", UNEXPECTED, outcomes),
         _count("Hangs", HANG, outcomes),
+        _taken(outcomes, enrolments),
         _busy(outcomes),
         slope_criterion(slope),
         *(_recovery(kind, faults) for kind in PROMISED),
@@ -97,6 +99,12 @@ def _lost(outcomes: Mapping[str, int], findings: Sequence[Finding] | None) -> Cr
     holds = False if number else None if findings is None else True
     name = "Lost, doubled or half enrolments, deletions undone"
     return Criterion(name, str(number), "0", holds, "; ".join(said))
+
+
+def _taken(outcomes: Mapping[str, int], enrolments: int) -> Criterion:
+    """Twice the service's own rate, 1 of 3,000 new people, and three: chance alone is above that in 1 of 1,000 runs."""
+    taken, allowed = sum(_kinds(TAKEN, outcomes).values()), 3 + 2 * math.ceil(enrolments / 3000)
+    return Criterion("New people taken for somebody else", f"{taken} of {enrolments:,}", str(allowed), taken <= allowed)
 
 
 def _busy(outcomes: Mapping[str, int]) -> Criterion:

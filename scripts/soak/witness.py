@@ -18,7 +18,7 @@ from soak.load import Tally
 from soak.places import REQUEST_SECONDS
 from soak.talk import Answer, Client, NoAnswer
 
-WRONG, LOST, UNEXPECTED, HANG = "wrong", "lost", "unexpected", "hang"
+WRONG, LOST, UNEXPECTED, HANG, TAKEN = "wrong", "lost", "unexpected", "hang", "taken"
 NOT_NOW = {503: ("busy", "database_unavailable", "gallery_behind"), 504: ("deadline_exceeded",)}
 
 Check = Callable[[Answer], tuple[str, str] | None]

@@ -112,6 +112,8 @@ class Handler(BaseHTTPRequestHandler):
             self._answer(503, {"code": "database_unavailable"}, {"Retry-After": "2"})
         elif wrong == "hangs up":
             self.close_connection = True
+        elif wrong == "takes for others" and self.path == "/enroll":
+            self._answer(422, {"code": "face_belongs_to_other_person"})
         elif self.path == "/enroll":
             name, photo = read(self.headers["Content-Type"], body)
             self._answer(201, self.gallery.enrol(name, photo, self.headers.get("Idempotency-Key", "")))

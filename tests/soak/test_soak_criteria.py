@@ -222,6 +222,37 @@ def test_a_recovery_that_was_cut_short_by_a_stop_is_not_judged() -> None:
     assert len(log.to_judge(was_interrupted=False)) == 2
 
 
+def test_who_is_taken_for_somebody_else_is_sent_again(run: Run) -> None:
+    run.work(*["enrol"] * 6, *["delete"] * 6)
+    run.gallery.wrong = "takes for others"
+    run.work(*["enrol"] * 5)
+    run.gallery.wrong = ""
+    run.work("enrol")
+    assert run.ledger.counts["enrolments"] == 7
+    assert not run.failed()
+    run.gallery.wrong = "takes for others"
+    run.work("delete", "enrol")
+    run.gallery.wrong = ""
+    run.work("enrol")
+    assert run.failed() == {"New people taken for somebody else"}
+
+
+def test_who_was_never_enrolled_is_not_refused_without_a_reason(run: Run) -> None:
+    run.work("recognise", "enrol", "enrol")
+    run.gallery.wrong = "takes for others"
+    run.work("enrol")
+    assert WRONG in run.failed()
+
+
+def test_a_new_person_may_be_taken_for_another_as_rarely_as_is_said() -> None:
+    def failed(taken: int, enrolments: int) -> list[str]:
+        outcomes = {Tally.RIGHT: 100, "taken: a new person for somebody else": taken}
+        return [each.name for each in criteria(outcomes, [], [], None, enrolments) if each.holds is False]
+
+    assert failed(5, 10) == failed(9, 8500) == []
+    assert failed(6, 10) == failed(10, 8500) == ["New people taken for somebody else"]
+
+
 def test_a_run_that_did_nothing_has_not_passed() -> None:
     assert {each.name for each in criteria({}, [], [], None, 0) if each.holds is False} == {"Something was done"}
 
