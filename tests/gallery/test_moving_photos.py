@@ -108,6 +108,16 @@ def test_where_none_are_kept_none_come_until_they_are(home: Home, exported: Path
     assert pictures(home.export(exported.with_name("again.zip"), photos=True)) == before
 
 
+def test_photos_count_for_the_room_where_they_are_kept(home: Home, exported: Path) -> None:
+    home.empty()
+    free = 6 * 4000 + 5000  # enough for the faces
+    with pytest.raises(FileRefused, match="6 faces and 5 photos take"):
+        home.bring(exported, free_bytes=free)
+    assert kept(home)[:2] == (0, 0)
+    keep(home, wanted=False)
+    assert home.bring(exported, free_bytes=free).tally.faces == 6
+
+
 def test_beside_the_original_photos_go_with_the_new_ids(home: Home, exported: Path) -> None:
     home.gallery.create_collection("copy", {"keep_photos": True}, Deadline(30))
     assert home.bring(exported, "copy").tally.photos == 5
