@@ -213,35 +213,39 @@ def nearest(
         CollectionNotFound, DatabaseUnavailable, DeadlineExceeded
         EncryptionKeyMissing, SealBroken: the collection's embeddings are encrypted, and cannot be decrypted.
     """
-    probes = [np.asarray(embedding, np.float32) for embedding in embeddings]
-    candidates = max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR))
     arguments: dict[str, Any] = {
         "collection": comparable(collection),
         "space": space_of(model_id),
-        "probes": probes,
+        "probes": [np.asarray(embedding, np.float32) for embedding in embeddings],
         "centre": evidence.learned().centre,
-        "candidates": candidates,
+        "candidates": max(MIN_CANDIDATES, round(k * CANDIDATES_PER_NEIGHBOUR)),
     }
     opened = opened or Opened(pool)
-    while True:  # once; and again where the collection is switched meanwhile
+    found = None
+    while found is None:  # once; and again where the collection is switched meanwhile
         with pool.connection(deadline) as connection, connection.cursor() as cursor:
-            cursor.execute(SIZE, arguments)
-            if (row := cursor.fetchone()) is None:
-                raise _no_collection(arguments)
-            encrypted, revision, space_id, *of_space = row
-            size = Size(*of_space) if space_id is not None else None
-            if not encrypted:
-                found = _plain(cursor, size, limits, k, arguments)
-            elif size is None:
-                return Neighbourhood(revision, 0, 0.0, tuple(() for _ in probes))
-            else:
-                by_faces = limits.way(size) is ALL_FACES
-                ask = Ask(space_id, np.array(probes, np.float32).reshape(-1, 128), candidates, by_faces)
-                found = sealed_search.at_once(cursor, opened, ask, revision)
-        if found is None and encrypted:
+            found, ask = _at_once(cursor, arguments, k, limits, opened)
+        if ask is not None and found is None:
             found = sealed_search.nearest(opened, ask, deadline)
-        if found is not None:
-            return found
+    return found
+
+
+def _at_once(
+    cursor: Cursor, arguments: dict[str, Any], k: int, limits: Limits, opened: Opened
+) -> tuple[Neighbourhood | None, Ask | None]:
+    """What can be answered now, and what is to be asked of the embeddings in memory where they are encrypted."""
+    cursor.execute(SIZE, arguments)
+    if (row := cursor.fetchone()) is None:
+        raise _no_collection(arguments)
+    encrypted, revision, space_id, *of_space = row
+    size = Size(*of_space) if space_id is not None else None
+    if not encrypted:
+        return _plain(cursor, size, limits, k, arguments), None
+    probes = np.array(arguments["probes"], np.float32).reshape(-1, 128)
+    if size is None:  # nobody is there, and no probe is sent to the database
+        return Neighbourhood(revision, 0, 0.0, tuple(() for _ in probes)), None
+    ask = Ask(space_id, probes, arguments["candidates"], limits.way(size) is ALL_FACES)
+    return sealed_search.at_once(cursor, opened, ask, revision), ask
 
 
 def _plain(
